@@ -1,11 +1,13 @@
 """The commands of `jmedllm deploy`."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from jmedllm.cli.ending import print_ending
+from jmedllm.errors import InputError
 
 if TYPE_CHECKING:
     from jmedllm.deploy.gguf.proof import Proof
@@ -69,18 +71,30 @@ def deploy_gguf(
 
 @deploy_app.command("prove")
 def deploy_prove(
-    file: Annotated[Path, typer.Argument(metavar="FILE.gguf", help="File to prove.")],
-    against: Annotated[str, typer.Option(metavar="RUN|MODEL", help="Run or model that the file should be.")],
+    against: Annotated[str, typer.Option(metavar="RUN|MODEL", help="Run or model that it should be.")],
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE.gguf]", help="File to prove.")] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Running server of llama.cpp to prove instead; its key: OPENAI_API_KEY."),
+    ] = None,
     adapter: Adapter = None,
     accept_divergence: Ceiling = 0.1,
 ) -> None:
-    """Prove that a GGUF file is a model: metadata, token ids, predictions and greedy answers."""
+    """Prove that a GGUF file or a server is a model: metadata, token ids, predictions and greedy answers."""
+    from jmedllm.deploy.engine import Engine
     from jmedllm.deploy.gguf.export import prove_file
+    from jmedllm.deploy.gguf.proof import prove_server
     from jmedllm.deploy.gguf.source import open_source
     from jmedllm.precision import choose_precision
 
+    if (file is None) == (server is None):
+        raise InputError("deploy prove: give either a FILE.gguf or --server URL")
     with open_source(against, adapter, choose_precision("auto", "cpu")) as opened:
-        print_proof(prove_file(file, opened, ceiling=accept_divergence))
+        if file is not None:
+            print_proof(prove_file(file, opened, ceiling=accept_divergence))
+        elif server is not None:
+            engine = Engine(server.rstrip("/").removesuffix("/v1"), os.environ.get("OPENAI_API_KEY"))
+            print_proof(prove_server(engine, opened, ceiling=accept_divergence))
 
 
 def print_proof(proof: "Proof") -> None:
@@ -90,7 +104,8 @@ def print_proof(proof: "Proof") -> None:
             f"note: llama.cpp does not compose Unicode: {proof.normalized} of {proof.texts} texts have the same token "
             "ids only in NFC"
         )
-    shown = {"float32 in llama.cpp": proof.exact} | {f"file, {name}": each for name, each in proof.languages.items()}
+    shown = {"float32 in llama.cpp": proof.exact} if proof.exact else {}
+    shown |= {f"served, {name}": each for name, each in proof.languages.items()}
     for name, each in shown.items():
         typer.echo(f"{name}: KL {each.kl:.2g} nats per token, top-1 {each.top1:.1%}, {each.positions} positions")
     typer.echo(f"greedy answers: {proof.answers.same} of {proof.answers.prompts} the same")

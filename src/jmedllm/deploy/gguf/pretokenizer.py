@@ -110,7 +110,7 @@ def special_texts(tokenizer: Tokenizer) -> list[str]:
 
 
 def trial_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
-    """Return the texts on which rules are tried: `TRICKY` ones, special tokens inside text, rendered chats, `texts`."""
+    """Return the texts on which rules are tried: `TRICKY`, special tokens in text, chats, built-in texts, `texts`."""
     return [*TRICKY, *special_texts(tokenizer)[:20], *rendered_chats(tokenizer), *TEXTS, *texts]
 
 

@@ -1,7 +1,7 @@
 """Proof that a GGUF file is the model that was trained: metadata, token ids, predictions and greedy answers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from reprlib import repr as shortened
 from tempfile import TemporaryDirectory
@@ -12,7 +12,13 @@ import torch
 from jmedllm.deploy.divergence import TEXTS
 from jmedllm.deploy.engine import Engine, serving
 from jmedllm.deploy.gguf.parity import Agreement, Parity, greedy_agreement, parity
-from jmedllm.deploy.gguf.pretokenizer import PreTokenizer, rendered_chats, token_differences, trial_texts
+from jmedllm.deploy.gguf.pretokenizer import (
+    PreTokenizer,
+    normalized_count,
+    rendered_chats,
+    token_differences,
+    trial_texts,
+)
 from jmedllm.deploy.gguf.source import Source
 from jmedllm.deploy.gguf.types import FILE_TYPES, FileType
 from jmedllm.deploy.gguf.vocabulary import vocabulary
@@ -65,14 +71,14 @@ class Proof:
     Attributes:
         texts: number of texts whose token ids are the same.
         normalized: how many of them are the same only in composed Unicode (NFC).
-        exact: predictions of the model in float32 in llama.cpp, all languages.
+        exact: predictions of the model in float32 in llama.cpp, all languages; None for a server.
         languages: predictions of the file, by language.
         answers: greedy answers of the file.
     """
 
     texts: int
     normalized: int
-    exact: Parity
+    exact: Parity | None
     languages: Mapping[str, Parity]
     answers: Agreement
 
@@ -95,25 +101,47 @@ def prove(file: Path, source: Source, pre: PreTokenizer, *, ceiling: float = CEI
         InputError: the file is not this model, or further from it than its type explains.
     """
     kind = require_same_metadata(read_gguf(file), source, pre.name)
-    network = load_network(source.folder, torch.float32, torch.device("cpu"))
-    without_dropout(network)
-    texts = {"ja": TEXTS[::2], "en": TEXTS[1::2]}
-    ids = {language: encode(source.tokenizer, each) for language, each in texts.items()}
-    forced = _whole_character(source)
+    network = _network(source)
     with TemporaryDirectory(prefix="jmedllm-gguf-", dir=file.parent) as folder:
         plain = Path(folder) / "exact.gguf"
         write_gguf(source.folder, source.config, _vocabulary(source), pre.name, FILE_TYPES[EXACT], plain, {})
         with serving(plain, exact=True) as engine:
-            exact = _together(parity(engine, network, ids, forced))
+            exact = _together(parity(engine, network, _texts(source), _whole_character(source)))
     _require(exact, LIMITS[EXACT], f"{source.folder} in llama.cpp in float32")
     with serving(file) as engine:
-        tried = trial_texts(source.tokenizer, ())
-        require_same_tokens(engine, source, tried, file)
-        languages = parity(engine, network, ids, forced)
-        answers = greedy_agreement(engine, network, _prompts(source, chats), source.ends, _ANSWER)
+        found = _prove_served(engine, network, source, str(file), LIMITS.get(kind, Limit(ceiling, 0.0)), chats)
+    return replace(found, texts=pre.texts, normalized=pre.normalized, exact=exact)
+
+
+def prove_server(engine: Engine, source: Source, *, ceiling: float = CEILING, chats: int = CHATS) -> Proof:
+    """Compare a running server of llama.cpp with a model directory: token ids, predictions and greedy answers.
+
+    Raises:
+        InputError: it does not serve this model, or is not a server of llama.cpp.
+    """
+    return _prove_served(engine, _network(source), source, engine.url, Limit(ceiling, 0.0), chats)
+
+
+def _prove_served(engine: Engine, network: Any, source: Source, what: str, limit: Limit, chats: int) -> Proof:
+    tried = trial_texts(source.tokenizer, ())
+    require_same_tokens(engine, source, tried, what)
+    languages = parity(engine, network, _texts(source), _whole_character(source))
     for language, found in languages.items():
-        _require(found, LIMITS.get(kind, Limit(ceiling, 0.0)), f"{file}, {language}")
-    return Proof(pre.texts, pre.normalized, exact, languages, answers)
+        _require(found, limit, f"{what}, {language}")
+    answers = greedy_agreement(engine, network, _prompts(source, chats), source.ends, _ANSWER)
+    return Proof(len(tried), normalized_count(source.tokenizer, tried), None, languages, answers)
+
+
+def _network(source: Source) -> Any:
+    network = load_network(source.folder, torch.float32, torch.device("cpu"))
+    without_dropout(network)
+    return network
+
+
+def _texts(source: Source) -> dict[str, list[list[int]]]:
+    """Return the token ids of the built-in texts by language."""
+    texts = {"ja": TEXTS[::2], "en": TEXTS[1::2]}
+    return {language: encode(source.tokenizer, each) for language, each in texts.items()}
 
 
 def _vocabulary(source: Source) -> Any:
@@ -147,7 +175,7 @@ def require_same_metadata(gguf: Gguf, source: Source, pre: str) -> str:
     return name
 
 
-def require_same_tokens(engine: Engine, source: Source, texts: Sequence[str], file: Path) -> None:
+def require_same_tokens(engine: Engine, source: Source, texts: Sequence[str], what: str) -> None:
     """Check that a served file encodes texts as the model's tokenizer does.
 
     Raises:
@@ -155,7 +183,7 @@ def require_same_tokens(engine: Engine, source: Source, texts: Sequence[str], fi
     """
     for difference in token_differences(engine, source.tokenizer, texts):
         if difference is not None:
-            raise InputError(f"{file}: token ids differ for {difference}; export the model again")
+            raise InputError(f"{what}: token ids differ for {difference}; export the model again")
 
 
 def _together(languages: Mapping[str, Parity]) -> Parity:
