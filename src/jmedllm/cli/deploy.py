@@ -20,7 +20,9 @@ Source = Annotated[
         metavar="RUN|MODEL", help="Directory of a run or a model, or id of a model in the local Hugging Face cache."
     ),
 ]
-Adapter = Annotated[Path | None, typer.Option(help="Adapter to merge into the model first.")]
+Adapter = Annotated[
+    Path | None, typer.Option(help="Directory of an adapter to merge into the model first.", show_default="none")
+]
 Ceiling = Annotated[
     float,
     typer.Option(min=0, help="Largest KL divergence of types below q8_0 from the model, in nats per token."),
@@ -39,13 +41,17 @@ def deploy_gguf(
     output: Annotated[Path, typer.Option(metavar="FILE.gguf", help="File to write.")],
     file_type: Annotated[
         Literal["f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m"],
-        typer.Option("--type", help="Number format of the matrices."),
+        typer.Option(
+            "--type",
+            help="Number format of the matrices: f32 (for checks), f16 (almost exact), bf16 (for bfloat16 models), "
+            "q8_0 (half of f16), q6_k (6.6 bits), q5_k_m (5.7 bits), q4_k_m (4.9 bits).",
+        ),
     ] = "f16",
     adapter: Adapter = None,
     accept_divergence: Ceiling = 0.1,
     proof: Annotated[bool, typer.Option(help="Prove that the file is the model.")] = True,
 ) -> None:
-    """Export a model as a GGUF file for llama.cpp and prove that it is the same model."""
+    """Export a model as a GGUF file, for llama.cpp, with proof."""
     from jmedllm.deploy.gguf.export import export_gguf
     from jmedllm.deploy.gguf.source import open_source
     from jmedllm.precision import choose_precision
@@ -72,15 +78,21 @@ def deploy_gguf(
 @deploy_app.command("prove")
 def deploy_prove(
     against: Annotated[str, typer.Option(metavar="RUN|MODEL", help="Run or model that it should be.")],
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE.gguf]", help="File to prove.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE.gguf]", help="File to prove.", show_default="none")
+    ] = None,
     server: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Running server of llama.cpp to prove instead; its key: OPENAI_API_KEY."),
+        typer.Option(
+            metavar="URL",
+            help="Running server of llama.cpp to prove instead, with its key in OPENAI_API_KEY.",
+            show_default="none",
+        ),
     ] = None,
     adapter: Adapter = None,
     accept_divergence: Ceiling = 0.1,
 ) -> None:
-    """Prove that a GGUF file or a server is a model: metadata, token ids, predictions and greedy answers."""
+    """Prove that a GGUF file or a server is the model."""
     from jmedllm.deploy.engine import Engine
     from jmedllm.deploy.gguf.export import prove_file
     from jmedllm.deploy.gguf.proof import prove_server
