@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from jmedllm.deploy.divergence import TEXTS
+from jmedllm.corpus import demo
 from jmedllm.deploy.engine import require_engine
 from jmedllm.deploy.gguf.importance import TOKENS, Importance, importance_matrix
 from jmedllm.deploy.gguf.pretokenizer import PreTokenizer, find_pre_tokenizer
@@ -100,14 +100,17 @@ def prove_file(file: Path, source: Source, *, ceiling: float = CEILING) -> Proof
 
 
 def _importance(source: Source, file_type: FileType) -> Importance | None:
-    """Compute the importance matrix from the text that the model was trained on, or from the built-in texts."""
+    """Compute the importance matrix from the text that the model was trained on, or from the demo's corpus.
+
+    The proof reads other texts.
+    """
     if not file_type.is_k_quant:
         return None
     network = load_network(source.folder, torch.float32, torch.device("cpu"))
     without_dropout(network)
     if source.blocks is None:
-        notice(f"gguf: {source.folder} has no training text, so the importance matrix is of the built-in texts")
-        return importance_matrix(network, encode(source.tokenizer, TEXTS))
+        notice(f"gguf: {source.folder} has no training text; the importance matrix is of the demo's corpus")
+        return importance_matrix(network, encode(source.tokenizer, _demo_texts()))
     from jmedllm.training.packing import load_blocks
 
     ids = load_blocks(source.blocks).ids
@@ -115,9 +118,9 @@ def _importance(source: Source, file_type: FileType) -> Importance | None:
 
 
 def corpus_texts(source: Source) -> list[str]:
-    """Return pieces of the text that a run's model was trained on; none for other models."""
+    """Return pieces of the text that a run's model was trained on; for other models of the demo's corpus."""
     if source.blocks is None:
-        return []
+        return _demo_texts()
     from jmedllm.training.packing import load_blocks
 
     ids = load_blocks(source.blocks).ids
@@ -125,6 +128,12 @@ def corpus_texts(source: Source) -> list[str]:
     texts = source.tokenizer.batch_decode([row.tolist() for row in rows], skip_special_tokens=True)
     lines = (line for text in texts for line in text.splitlines() if line.strip())
     return list(dict.fromkeys(lines))[:_TEXTS]
+
+
+def _demo_texts() -> list[str]:
+    """Return medical sentences in both languages."""
+    texts = [document.text for document in demo.documents()]
+    return texts[:: max(1, len(texts) // _TEXTS)][:_TEXTS]
 
 
 def _described(source: Source) -> dict[str, str]:
