@@ -203,3 +203,84 @@ def test_tokenizers_that_are_not_byte_level_are_refused_by_name(shared: Path) ->
 )
 def test_formats_are_those_of_llama_cpps_own_quantization(name: str, columns: int, expected: str) -> None:
     assert tensor_format(name, (64, columns), FILE_TYPES["q4_k_m"], layers=30, tied=True) == expected
+
+
+def test_a_server_is_proved_and_another_model_is_refused(exported: tuple[Source, Path, Any], tmp_path: Path) -> None:
+    from conftest import build_tiny
+    from jmedllm.deploy.engine import serving
+    from jmedllm.deploy.gguf.proof import prove_server
+
+    source, file, first = exported
+    with serving(file) as engine:
+        assert prove_server(engine, source, chats=5).languages == first.proof.languages
+        with pytest.raises(InputError, match=r"127\.0\.0\.1:\d+, ja: differs from the model"):
+            prove_server(engine, source_of(build_tiny(tmp_path / "other", seed=2)), ceiling=1e-3, chats=0)
+
+
+def test_ggml_quantizes_as_its_python_package_and_weighs_columns() -> None:
+    import numpy as np
+    from gguf import GGMLQuantizationType
+    from gguf.quants import dequantize, quantize
+
+    from jmedllm.deploy.gguf.quantize import quantizing
+
+    values = np.random.default_rng(0).standard_normal((8, 512), dtype=np.float32)
+    importance = np.where(np.arange(512) < 16, 1000, 1).astype(np.float32)
+    with quantizing() as ggml:
+        eight = ggml(values, "Q8_0", None)
+        plain, weighted = (
+            dequantize(ggml(values, "Q4_K", each).reshape(8, -1), GGMLQuantizationType.Q4_K)
+            for each in (None, importance)
+        )
+    assert (eight == quantize(values, GGMLQuantizationType.Q8_0).reshape(8, -1)).all()
+
+    def error(found: Any) -> float:
+        return float((importance * (found - values) ** 2).sum())
+
+    assert error(weighted) < error(plain)
+
+
+def test_the_importance_matrix_is_the_mean_square_of_the_inputs(tiny_model: Path) -> None:
+    from jmedllm.deploy.gguf.importance import importance_matrix
+    from jmedllm.models.loading import load_network
+
+    network = load_network(tiny_model, torch.float32, torch.device("cpu")).eval()
+    ids = [list(range(10, 40)), list(range(60, 70))]
+    with torch.no_grad():
+        hidden = torch.cat([network.model(input_ids=torch.tensor([each])).last_hidden_state[0] for each in ids])
+    found = importance_matrix(network, ids)
+    assert torch.allclose(torch.from_numpy(found["lm_head.weight"]), hidden.square().mean(0), rtol=1e-4)
+    assert set(found) >= {f"model.layers.1.mlp.{name}_proj.weight" for name in ("gate", "up", "down")}
+
+
+def test_the_command_refuses_in_one_line_and_leaves_nothing(
+    tiny_model: Path, tmp_path: Path, cli: Callable[..., tuple[int, str, str]]
+) -> None:
+    output = tmp_path / "tiny.gguf"
+    code, _, errors = cli(
+        "deploy", "gguf", tiny_model, "--output", output, "--type", "q4_k_m", "--accept-divergence", 0
+    )
+    assert code == 2 and "limit 0" in errors and "Traceback" not in errors
+    assert not list(tmp_path.iterdir())
+    code, _, errors = cli("deploy", "prove", tmp_path / "none.gguf", "--against", tiny_model)
+    assert code == 2 and "none.gguf: no such file" in errors
+
+
+@pytest.mark.exhaustive
+def test_a_tokenizer_without_a_rule_in_llama_cpp_is_refused_with_the_first_difference() -> None:
+    from jmedllm.deploy.gguf.pretokenizer import find_pre_tokenizer
+    from small_tokenizers import byte_level
+
+    tokenizer = byte_level(merges=(("s", "Ġa"),))  # one token across words, as in "is advised"
+    with pytest.raises(InputError, match=r"no rule that splits text .* the nearest is .* in the model, .* in llama"):
+        find_pre_tokenizer(tokenizer, vocabulary(tokenizer, len(tokenizer), [2]), [])
+
+
+@pytest.mark.exhaustive
+def test_the_rule_of_a_real_tokenizer_is_found(shared: Path) -> None:
+    from jmedllm.deploy.gguf.pretokenizer import find_pre_tokenizer
+    from jmedllm.models.tokenizer.load import read_tokenizer
+
+    tokenizer = read_tokenizer(shared / "tokenizers/qwen2")
+    found = find_pre_tokenizer(tokenizer, vocabulary(tokenizer, len(tokenizer), [0]), [])
+    assert (found.name, found.normalized) == ("qwen2", 2)
