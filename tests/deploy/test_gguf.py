@@ -271,7 +271,8 @@ def test_a_tokenizer_without_a_rule_in_llama_cpp_is_refused_with_the_first_diffe
     from jmedllm.deploy.gguf.pretokenizer import find_pre_tokenizer
     from small_tokenizers import byte_level
 
-    tokenizer = byte_level(merges=(("s", "Ġa"),))  # one token across words, as in "is advised"
+    # Tokens across words, as in "is advised", which only superbpe allows, and across its groups of three digits.
+    tokenizer = byte_level(merges=(("s", "Ġa"), ("1", "2")))
     with pytest.raises(InputError, match=r"no rule that splits text .* the nearest is .* in the model, .* in llama"):
         find_pre_tokenizer(tokenizer, vocabulary(tokenizer, len(tokenizer), [2]), [])
 
