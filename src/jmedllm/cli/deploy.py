@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from jmedllm.cli.ending import print_ending
+from jmedllm.cli.ending import options, print_ending
 from jmedllm.errors import InputError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def deploy_gguf(
         typer.echo("not proved: prove it with jmedllm deploy prove before using it")
     else:
         print_proof(exported.proof)
-    print_ending("deploy", "prove", output, "--against", source, wrote=(output,))
+    print_ending("deploy", "prove", output, "--against", source, *options(adapter=adapter), wrote=(output,))
 
 
 @deploy_app.command("prove")

@@ -17,7 +17,7 @@ from jmedllm.deploy.gguf.vocabulary import vocabulary
 from jmedllm.deploy.gguf.write import Written, write_gguf
 from jmedllm.errors import InputError
 from jmedllm.files import to_json
-from jmedllm.models.conversion.gguf import require_gguf
+from jmedllm.models.conversion.gguf import read_gguf, require_gguf
 from jmedllm.models.folder import fingerprint
 from jmedllm.models.loading import load_network
 from jmedllm.models.tokenizer.encoding import encode
@@ -94,6 +94,7 @@ def prove_file(file: Path, source: Source, *, ceiling: float = CEILING) -> Proof
     """
     require_gguf()
     require_engine("deploy prove")
+    read_gguf(file)  # a missing or damaged file is reported before the long search
     tokens = vocabulary(source.tokenizer, source.config.vocab_size, source.ends)
     pre = find_pre_tokenizer(source.tokenizer, tokens, corpus_texts(source))
     return prove(file, source, pre, ceiling=ceiling)
