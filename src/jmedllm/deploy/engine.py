@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from selectors import EVENT_READ, DefaultSelector
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO
 from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
@@ -86,30 +88,28 @@ def serving(file: Path, **settings: Any) -> Iterator[Engine]:
     """
     require_engine("deploy")
     command = [sys.executable, "-m", _CHILD, json.dumps({"file": str(file), **settings})]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with (
+        TemporaryFile() as errors,  # a pipe that nobody reads would stop the child when it is full
+        subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors) as process,
+    ):
         try:
-            yield _started(process, file)
+            yield Engine(_address(process, file, errors))
         finally:
             process.kill()  # it has nothing to save
 
 
-def _started(process: "subprocess.Popen[str]", file: Path) -> Engine:
-    """Wait for the child's first line, its address."""
-    from selectors import EVENT_READ, DefaultSelector
-
-    assert process.stdout is not None and process.stderr is not None
+def _address(process: "subprocess.Popen[bytes]", file: Path, errors: BinaryIO) -> str:
+    """Wait until the child prints its address, which ends its output."""
+    assert process.stdout is not None
     deadline = time.monotonic() + START_S
     with DefaultSelector() as selector:
-        selector.register(process.stdout, EVENT_READ)
-        while time.monotonic() < deadline:
-            if not selector.select(timeout=deadline - time.monotonic()):
-                break
-            line = process.stdout.readline()
+        selector.register(process.stdout, EVENT_READ)  # unbuffered, so that no line waits in a buffer
+        while selector.select(timeout=max(0.0, deadline - time.monotonic())):
+            line = process.stdout.readline().decode(errors="replace").strip()
             if line.startswith("http://"):
-                return Engine(line.strip())
-            if not line:
-                said = process.stderr.read().strip().splitlines() or ["it gave no reason"]
+                return line
+            if not line and process.poll() is not None:
+                errors.seek(0)
+                said = errors.read().decode(errors="replace").strip().splitlines() or ["it gave no reason"]
                 raise InputError(f"{file}: llama.cpp does not load it: {said[-1][:300]}")
     raise InputError(f"{file}: llama.cpp did not load it within {START_S:.0f} s; free memory or give a smaller model")
