@@ -20,12 +20,9 @@ from jmedllm.precision import choose_precision
 from small_tokenizers import sentencepiece
 from tiny_classes import TEXT, build_class
 
+pytestmark = pytest.mark.slow
+
 FLOAT32 = choose_precision("float32", "cpu")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def engine_installed() -> None:
-    pytest.importorskip("xllamacpp", reason="no llama.cpp: pip install 'jmedllm[deploy]'")
 
 
 def source_of(folder: Path) -> Source:
@@ -77,7 +74,12 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+EVERY_RUN = ("llama 3 rope", "mistral, wide heads", "qwen3")
+
+
+@pytest.mark.parametrize(
+    "case", [name if name in EVERY_RUN else pytest.param(name, marks=pytest.mark.exhaustive) for name in CASES]
+)
 def test_llama_cpp_predicts_in_float32_what_transformers_class_does(
     case: str, tiny_model: Path, tmp_path: Path
 ) -> None:
