@@ -40,14 +40,14 @@ def write(source: Source, file: Path, kind: str = "f32", pre: str = "qwen2") -> 
 
 def exact_difference(file: Path, source: Source) -> Any:
     """Predictions of a file in float32 against those of the model, on two texts."""
-    from jmedllm.deploy.engine import serving
     from jmedllm.deploy.gguf.parity import parity
+    from jmedllm.deploy.llama_cpp import serving
     from jmedllm.models.loading import load_network
     from jmedllm.models.tokenizer.encoding import encode
 
     network = load_network(source.folder, torch.float32, torch.device("cpu")).eval()
-    with serving(file, exact=True) as engine:
-        return parity(engine, network, {"both": encode(source.tokenizer, TEXTS[:2])}, forced=66)["both"]
+    with serving(file, exact=True) as server:
+        return parity(server, network, {"both": encode(source.tokenizer, TEXTS[:2])}, forced=66)["both"]
 
 
 LLAMA3 = {
@@ -209,14 +209,14 @@ def test_formats_are_those_of_llama_cpps_own_quantization(name: str, columns: in
 
 def test_a_server_is_proved_and_another_model_is_refused(exported: tuple[Source, Path, Any], tmp_path: Path) -> None:
     from conftest import build_tiny
-    from jmedllm.deploy.engine import serving
     from jmedllm.deploy.gguf.proof import prove_server
+    from jmedllm.deploy.llama_cpp import serving
 
     source, file, first = exported
-    with serving(file) as engine:
-        assert prove_server(engine, source, chats=5).languages == first.proof.languages
+    with serving(file) as server:
+        assert prove_server(server, source, chats=5).languages == first.proof.languages
         with pytest.raises(InputError, match=r"127\.0\.0\.1:\d+, ja: differs from the model"):
-            prove_server(engine, source_of(build_tiny(tmp_path / "other", seed=2)), ceiling=1e-3, chats=0)
+            prove_server(server, source_of(build_tiny(tmp_path / "other", seed=2)), ceiling=1e-3, chats=0)
 
 
 def test_ggml_quantizes_as_its_python_package_and_weighs_columns() -> None:

@@ -93,10 +93,10 @@ def deploy_prove(
     accept_divergence: Ceiling = 0.1,
 ) -> None:
     """Prove that a GGUF file or a server is the model."""
-    from jmedllm.deploy.engine import Engine
     from jmedllm.deploy.gguf.export import prove_file
     from jmedllm.deploy.gguf.proof import prove_server
     from jmedllm.deploy.gguf.source import open_source
+    from jmedllm.deploy.llama_cpp import LlamaServer
     from jmedllm.precision import choose_precision
 
     if (file is None) == (server is None):
@@ -105,8 +105,8 @@ def deploy_prove(
         if file is not None:
             print_proof(prove_file(file, opened, ceiling=accept_divergence))
         elif server is not None:
-            engine = Engine(server.rstrip("/").removesuffix("/v1"), os.environ.get("OPENAI_API_KEY"))
-            print_proof(prove_server(engine, opened, ceiling=accept_divergence))
+            served = LlamaServer(server.rstrip("/").removesuffix("/v1"), os.environ.get("OPENAI_API_KEY"))
+            print_proof(prove_server(served, opened, ceiling=accept_divergence))
 
 
 def print_proof(proof: "Proof") -> None:

@@ -1,4 +1,4 @@
-"""Child process of `engine`: quantizes matrices with ggml's own code until its standard input closes."""
+"""Child process of `llama_cpp`: quantizes matrices with ggml's own code until its standard input closes."""
 
 import ctypes
 import json

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from jmedllm.corpus import demo
-from jmedllm.deploy.engine import require_engine
 from jmedllm.deploy.gguf.importance import TOKENS, Importance, importance_matrix
 from jmedllm.deploy.gguf.pretokenizer import PreTokenizer, find_pre_tokenizer
 from jmedllm.deploy.gguf.proof import CEILING, CHATS, Proof, prove
@@ -15,6 +14,7 @@ from jmedllm.deploy.gguf.source import Source
 from jmedllm.deploy.gguf.types import FILE_TYPES, FileType
 from jmedllm.deploy.gguf.vocabulary import vocabulary
 from jmedllm.deploy.gguf.write import Written, write_gguf
+from jmedllm.deploy.llama_cpp import require_llama_cpp
 from jmedllm.errors import InputError
 from jmedllm.files import to_json
 from jmedllm.models.conversion.gguf import read_gguf, require_gguf
@@ -62,7 +62,7 @@ def export_gguf(
         InputError: packages are missing, llama.cpp cannot represent the model, or the proof fails.
     """
     require_gguf()
-    require_engine("deploy gguf")
+    require_llama_cpp("deploy gguf")
     if output.exists() and not output.is_file():
         raise InputError(f"{output}: is not a file; choose another --output")
     tokens = vocabulary(source.tokenizer, source.config.vocab_size, source.ends)
@@ -93,7 +93,7 @@ def prove_file(file: Path, source: Source, *, ceiling: float = CEILING) -> Proof
         InputError: see `prove`; or a package is missing.
     """
     require_gguf()
-    require_engine("deploy prove")
+    require_llama_cpp("deploy prove")
     read_gguf(file)  # a missing or damaged file is reported before the long search
     tokens = vocabulary(source.tokenizer, source.config.vocab_size, source.ends)
     pre = find_pre_tokenizer(source.tokenizer, tokens, corpus_texts(source))

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from jmedllm.deploy.engine import Engine
+from jmedllm.deploy.llama_cpp import LlamaServer
 from jmedllm.errors import InputError
 
 POSITIONS = 64
@@ -36,11 +36,11 @@ class Parity:
     positions: int
 
 
-def log_probs(engine: Engine, ids: Sequence[int], rows: int, forced: int) -> torch.Tensor:
+def log_probs(server: LlamaServer, ids: Sequence[int], rows: int, forced: int) -> torch.Tensor:
     """Return the log-probabilities [rows] of the token that follows `ids`, in double precision.
 
     Args:
-        engine: a server of llama.cpp.
+        server: a server of llama.cpp.
         ids: the prompt.
         rows: size of the vocabulary.
         forced: token to sample, a whole character.
@@ -48,7 +48,7 @@ def log_probs(engine: Engine, ids: Sequence[int], rows: int, forced: int) -> tor
     Raises:
         InputError: the server does not return the whole vocabulary.
     """
-    answer = engine.post(
+    answer = server.post(
         "/completion",
         {
             "prompt": list(ids), "n_predict": 1, "n_probs": rows, "temperature": -1, "post_sampling_probs": False,
@@ -59,18 +59,18 @@ def log_probs(engine: Engine, ids: Sequence[int], rows: int, forced: int) -> tor
     found = torch.full((rows,), float("nan"), dtype=torch.float64)
     found[[entry["id"] for entry in listed]] = torch.tensor([e["logprob"] for e in listed], dtype=torch.float64)
     if found.isnan().any():
-        raise InputError(f"server {engine.url}: returned {len(listed)} of {rows} log-probabilities; check its logits")
+        raise InputError(f"server {server.url}: returned {len(listed)} of {rows} log-probabilities; check its logits")
     return found.log_softmax(-1)  # the server rounds to float32
 
 
 @torch.no_grad()
 def parity(
-    engine: Engine, network: Any, texts: Mapping[str, Sequence[Sequence[int]]], forced: int
+    server: LlamaServer, network: Any, texts: Mapping[str, Sequence[Sequence[int]]], forced: int
 ) -> dict[str, Parity]:
     """Compare predictions at the last positions of texts.
 
     Args:
-        engine: the served model.
+        server: the served model.
         network: the model in transformers, in float32.
         texts: token ids of texts, by language.
         forced: see `log_probs`.
@@ -86,7 +86,7 @@ def parity(
             logits = network(input_ids=torch.tensor([ids]), use_cache=False).logits[0].double().log_softmax(-1)
             for place in range(max(0, len(ids) - POSITIONS), len(ids)):
                 expected = logits[place]
-                served = log_probs(engine, ids[: place + 1], len(expected), forced)
+                served = log_probs(server, ids[: place + 1], len(expected), forced)
                 divergences.append(float((expected.exp() * (expected - served)).sum()))
                 same += int(expected.argmax() == served.argmax())
         mean = sum(divergences) / len(divergences)
@@ -109,7 +109,7 @@ class Agreement:
 
 @torch.no_grad()
 def greedy_agreement(
-    engine: Engine, network: Any, prompts: Sequence[Sequence[int]], ends: Sequence[int], tokens: int
+    server: LlamaServer, network: Any, prompts: Sequence[Sequence[int]], ends: Sequence[int], tokens: int
 ) -> Agreement:
     """Compare greedy answers of up to `tokens` tokens, token by token, up to the first end."""
     from transformers import GenerationConfig
@@ -120,7 +120,7 @@ def greedy_agreement(
         given = torch.tensor([ids])
         written = network.generate(given, attention_mask=torch.ones_like(given), generation_config=config)
         expected = _until_end(written[0, len(ids) :].tolist(), ends)
-        answer = engine.post(
+        answer = server.post(
             "/completion",
             {
                 "prompt": list(ids),

@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 from unicodedata import normalize
 
 from jmedllm.deploy.divergence import TEXTS
-from jmedllm.deploy.engine import Engine, serving
 from jmedllm.deploy.gguf.vocabulary import Vocabulary
 from jmedllm.deploy.gguf.write import write_vocabulary
+from jmedllm.deploy.llama_cpp import LlamaServer, serving
 from jmedllm.errors import InputError
 from jmedllm.models.tokenizer.encoding import Tokenizer
 
@@ -138,8 +138,8 @@ def find_pre_tokenizer(tokenizer: Tokenizer, vocabulary: Vocabulary, texts: Sequ
         for name in candidates(tokenizer):
             file = Path(folder) / "vocabulary.gguf"
             write_vocabulary(vocabulary, name, file)
-            with serving(file, context=256) as engine:
-                agreed, difference = _agreement(engine, tokenizer, tried)
+            with serving(file, context=256) as server:
+                agreed, difference = _agreement(server, tokenizer, tried)
             if difference is None:
                 return PreTokenizer(name, len(tried), normalized_count(tokenizer, tried))
             if agreed > best[0]:
@@ -150,19 +150,19 @@ def find_pre_tokenizer(tokenizer: Tokenizer, vocabulary: Vocabulary, texts: Sequ
     )
 
 
-def _agreement(engine: Engine, tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[int, Difference | None]:
+def _agreement(server: LlamaServer, tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[int, Difference | None]:
     """Return the number of texts before the first difference, and that difference."""
-    for agreed, difference in enumerate(token_differences(engine, tokenizer, texts)):
+    for agreed, difference in enumerate(token_differences(server, tokenizer, texts)):
         if difference is not None:
             return agreed, difference
     return len(texts), None
 
 
-def token_differences(engine: Engine, tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[Difference | None]:
+def token_differences(server: LlamaServer, tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[Difference | None]:
     """Yield for each text the difference of its token ids in the served file, or None."""
     for text in texts:
         composed = composed_form(tokenizer, text)
-        expected, found = tuple(tokenizer(text)["input_ids"]), tuple(engine.token_ids(composed))
+        expected, found = tuple(tokenizer(text)["input_ids"]), tuple(server.token_ids(composed))
         yield None if expected == found else Difference(text, expected, found)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from jmedllm.deploy.divergence import TEXTS
-from jmedllm.deploy.engine import Engine, serving
 from jmedllm.deploy.gguf.parity import Agreement, Parity, greedy_agreement, parity
 from jmedllm.deploy.gguf.pretokenizer import (
     PreTokenizer,
@@ -23,6 +22,7 @@ from jmedllm.deploy.gguf.source import Source
 from jmedllm.deploy.gguf.types import FILE_TYPES, FileType
 from jmedllm.deploy.gguf.vocabulary import vocabulary
 from jmedllm.deploy.gguf.write import file_metadata, write_gguf
+from jmedllm.deploy.llama_cpp import LlamaServer, serving
 from jmedllm.errors import InputError
 from jmedllm.models.conversion.gguf import Gguf, read_gguf
 from jmedllm.models.loading import load_network
@@ -105,30 +105,30 @@ def prove(file: Path, source: Source, pre: PreTokenizer, *, ceiling: float = CEI
     with TemporaryDirectory(prefix="jmedllm-gguf-", dir=file.parent) as folder:
         plain = Path(folder) / "exact.gguf"
         write_gguf(source.folder, source.config, _vocabulary(source), pre.name, FILE_TYPES[EXACT], plain, {})
-        with serving(plain, exact=True) as engine:
-            exact = _together(parity(engine, network, _texts(source), _whole_character(source)))
+        with serving(plain, exact=True) as server:
+            exact = _together(parity(server, network, _texts(source), _whole_character(source)))
     _require(exact, LIMITS[EXACT], f"{source.folder} in llama.cpp in float32")
-    with serving(file) as engine:
-        found = _prove_served(engine, network, source, str(file), LIMITS.get(kind, Limit(ceiling, 0.0)), chats)
+    with serving(file) as server:
+        found = _prove_served(server, network, source, str(file), LIMITS.get(kind, Limit(ceiling, 0.0)), chats)
     return replace(found, texts=pre.texts, normalized=pre.normalized, exact=exact)
 
 
-def prove_server(engine: Engine, source: Source, *, ceiling: float = CEILING, chats: int = CHATS) -> Proof:
+def prove_server(server: LlamaServer, source: Source, *, ceiling: float = CEILING, chats: int = CHATS) -> Proof:
     """Compare a running server of llama.cpp with a model directory: token ids, predictions and greedy answers.
 
     Raises:
         InputError: it does not serve this model, or is not a server of llama.cpp.
     """
-    return _prove_served(engine, _network(source), source, engine.url, Limit(ceiling, 0.0), chats)
+    return _prove_served(server, _network(source), source, server.url, Limit(ceiling, 0.0), chats)
 
 
-def _prove_served(engine: Engine, network: Any, source: Source, what: str, limit: Limit, chats: int) -> Proof:
+def _prove_served(server: LlamaServer, network: Any, source: Source, what: str, limit: Limit, chats: int) -> Proof:
     tried = trial_texts(source.tokenizer, ())
-    require_same_tokens(engine, source, tried, what)
-    languages = parity(engine, network, _texts(source), _whole_character(source))
+    require_same_tokens(server, source, tried, what)
+    languages = parity(server, network, _texts(source), _whole_character(source))
     for language, found in languages.items():
         _require(found, limit, f"{what}, {language}")
-    answers = greedy_agreement(engine, network, _prompts(source, chats), source.ends, _ANSWER)
+    answers = greedy_agreement(server, network, _prompts(source, chats), source.ends, _ANSWER)
     return Proof(len(tried), normalized_count(source.tokenizer, tried), None, languages, answers)
 
 
@@ -175,13 +175,13 @@ def require_same_metadata(gguf: Gguf, source: Source, pre: str) -> str:
     return name
 
 
-def require_same_tokens(engine: Engine, source: Source, texts: Sequence[str], what: str) -> None:
+def require_same_tokens(server: LlamaServer, source: Source, texts: Sequence[str], what: str) -> None:
     """Check that a served file encodes texts as the model's tokenizer does.
 
     Raises:
         InputError: it encodes one differently.
     """
-    for difference in token_differences(engine, source.tokenizer, texts):
+    for difference in token_differences(server, source.tokenizer, texts):
         if difference is not None:
             raise InputError(f"{what}: token ids differ for {difference}; export the model again")
 

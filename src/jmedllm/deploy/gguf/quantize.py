@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from jmedllm.deploy.engine import require_engine
 from jmedllm.deploy.gguf.types import Quantize, encoded_size
+from jmedllm.deploy.llama_cpp import require_llama_cpp
 from jmedllm.errors import InputError
 
 _CHILD = "jmedllm.deploy.ggml_quantize"
@@ -25,7 +25,7 @@ def quantizing() -> Iterator[Quantize]:
     """
     from gguf import GGMLQuantizationType
 
-    require_engine("deploy gguf")
+    require_llama_cpp("deploy gguf")
     with subprocess.Popen([sys.executable, "-m", _CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None and process.stdout is not None
         to_child, from_child = process.stdin, process.stdout

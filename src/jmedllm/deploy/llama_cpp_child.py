@@ -1,4 +1,4 @@
-"""Child process of `engine`: serves a GGUF file with llama.cpp until its standard input closes."""
+"""Child process of `llama_cpp`: serves a GGUF file with llama.cpp until its standard input closes."""
 
 import json
 import sys

@@ -23,13 +23,13 @@ START_S = 300.0
 REQUEST_S = 600.0
 """Time limit of one request, in seconds."""
 
-_CHILD = "jmedllm.deploy.llama_server"
+_CHILD = "jmedllm.deploy.llama_cpp_child"
 
 _OPENER = build_opener(ProxyHandler({}))  # a proxy of the environment must not see requests to this machine
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class LlamaServer:
     """A server of llama.cpp's HTTP interface.
 
     Attributes:
@@ -65,7 +65,7 @@ class Engine:
         return [int(number) for number in answer["tokens"]]
 
 
-def require_engine(feature: str) -> None:
+def require_llama_cpp(feature: str) -> None:
     """Check that llama.cpp is installed.
 
     Raises:
@@ -76,24 +76,24 @@ def require_engine(feature: str) -> None:
 
 
 @contextmanager
-def serving(file: Path, **settings: Any) -> Iterator[Engine]:
+def serving(file: Path, **settings: Any) -> Iterator[LlamaServer]:
     """Serve a GGUF file on 127.0.0.1 until the block ends.
 
     Args:
         file: the GGUF file.
-        settings: settings of the child process, see `llama_server`.
+        settings: settings of the child process, see `llama_cpp_child`.
 
     Raises:
         InputError: llama.cpp is not installed, does not load the file, or takes longer than `START_S`.
     """
-    require_engine("deploy")
+    require_llama_cpp("deploy")
     command = [sys.executable, "-m", _CHILD, json.dumps({"file": str(file), **settings})]
     with (
         TemporaryFile() as errors,  # a pipe that nobody reads would stop the child when it is full
         subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors) as process,
     ):
         try:
-            yield Engine(_address(process, file, errors))
+            yield LlamaServer(_address(process, file, errors))
         finally:
             process.kill()  # it has nothing to save
 
