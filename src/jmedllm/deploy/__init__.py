@@ -1,1 +1,1 @@
-"""Merge adapters into plain models."""
+"""Turn a trained model into what is used: merged models, exported files and their proof."""
