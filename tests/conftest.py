@@ -75,6 +75,12 @@ SHARED_SOURCES = (
 """Sources in the directory of real data."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def user_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the tests away from the user's own settings."""
+    os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("config"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The directory of real data; where it is missing the test is skipped, and under CI=true it fails."""

@@ -27,6 +27,10 @@ Ceiling = Annotated[
     float,
     typer.Option(min=0, help="Largest KL divergence of types below q8_0 from the model, in nats per token."),
 ]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Load a file that was not exported here, from now on; compare its SHA-256 first."),
+]
 
 
 @deploy_app.callback()
@@ -91,16 +95,20 @@ def deploy_prove(
     ] = None,
     adapter: Adapter = None,
     accept_divergence: Ceiling = 0.1,
+    trust: Trust = False,
 ) -> None:
     """Prove that a GGUF file or a server is the model."""
     from jmedllm.deploy.gguf.export import prove_file
     from jmedllm.deploy.gguf.proof import prove_server
     from jmedllm.deploy.gguf.source import open_source
     from jmedllm.deploy.llama_cpp import LlamaServer
+    from jmedllm.deploy.trust import require_trusted
     from jmedllm.precision import choose_precision
 
     if (file is None) == (server is None):
         raise InputError("deploy prove: give either a FILE.gguf or --server URL")
+    if file is not None:
+        require_trusted(file, trust)
     with open_source(against, adapter, choose_precision("auto", "cpu")) as opened:
         if file is not None:
             print_proof(prove_file(file, opened, ceiling=accept_divergence))

@@ -15,6 +15,7 @@ from jmedllm.deploy.gguf.types import FILE_TYPES, FileType
 from jmedllm.deploy.gguf.vocabulary import vocabulary
 from jmedllm.deploy.gguf.write import Written, write_gguf
 from jmedllm.deploy.llama_cpp import require_llama_cpp
+from jmedllm.deploy.trust import add_trusted
 from jmedllm.errors import InputError
 from jmedllm.files import to_json
 from jmedllm.models.conversion.gguf import read_gguf, require_gguf
@@ -81,6 +82,7 @@ def export_gguf(
             described |= {"jmedllm.proof": to_json(proof.record())}
             write(unproved, described)
         unproved.replace(output)
+        add_trusted(output)
     finally:
         unproved.unlink(missing_ok=True)
     return Exported(written, pre, proof)
