@@ -106,7 +106,10 @@ def test_two_exports_are_the_same_bytes_and_carry_the_proof(
     source, file, first = exported
     second = export_gguf(source, tmp_path / "again.gguf", "f16", chats=5)
     assert second == first and (tmp_path / "again.gguf").read_bytes() == file.read_bytes()
-    assert f'"positions": {first.proof.exact.positions}' in read_gguf(file).metadata["jmedllm.proof"]
+    metadata = read_gguf(file).metadata
+    assert f'"positions": {first.proof.exact.positions}' in metadata["jmedllm.proof"]
+    assert metadata["jmedllm.normalizer"] == ("NFC" if first.pre.normalized else "")
+    assert metadata["general.name"] == source.folder.name
     assert not list(tmp_path.glob(".*"))
 
 

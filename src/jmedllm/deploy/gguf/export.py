@@ -145,7 +145,7 @@ def _described(source: Source) -> dict[str, str]:
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     found = {
         "general.type": "model",
-        "general.name": source.folder.resolve().name,
+        "general.name": source.name,
         "jmedllm.fingerprint": fingerprint(source.folder),
     }
     if text:

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from unicodedata import normalize
 
 from jmedllm.deploy.divergence import TEXTS
-from jmedllm.deploy.gguf.vocabulary import Vocabulary
+from jmedllm.deploy.gguf.vocabulary import Vocabulary, composition
 from jmedllm.deploy.gguf.write import write_vocabulary
 from jmedllm.deploy.llama_cpp import LlamaServer, serving
 from jmedllm.errors import InputError
@@ -168,9 +168,8 @@ def token_differences(server: LlamaServer, tokenizer: Tokenizer, texts: Sequence
 
 def composed_form(tokenizer: Tokenizer, text: str) -> str:
     """Return the text as a tokenizer that applies NFC reads it; other normalizers are llama.cpp's task."""
-    if type(tokenizer.backend_tokenizer.normalizer).__name__ != "NFC":
-        return text
-    return normalize("NFC", text)
+    form = composition(tokenizer)
+    return normalize(form, text) if form else text
 
 
 def normalized_count(tokenizer: Tokenizer, texts: Sequence[str]) -> int:

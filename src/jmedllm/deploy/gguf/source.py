@@ -30,12 +30,14 @@ class Source:
         folder: model directory with plain weights.
         config: its configuration.
         tokenizer: its tokenizer.
+        name: what people call it: the name of the run's, the adapter's or the model's directory.
         blocks: directory of the token ids that the model was trained on, see `training.packing.load_blocks`.
     """
 
     folder: Path
     config: Any
     tokenizer: Tokenizer
+    name: str = ""
     blocks: Path | None = None
 
     @property
@@ -65,12 +67,12 @@ def open_source(given: str, adapter: Path | None, precision: Precision) -> Itera
     model = _last_model(folder) if read_manifest(folder) else resolve(given)
     trained_on = blocks if blocks.is_dir() else None
     if adapter is None:
-        yield _checked(model, trained_on)
+        yield _checked(model, folder.resolve().name, trained_on)
         return
     with TemporaryDirectory(prefix="jmedllm-merged-") as temporary:
         merged = Path(temporary) / "model"
         merge(model, adapter, merged, precision)
-        yield _checked(merged, trained_on)
+        yield _checked(merged, adapter.resolve().name, trained_on)
 
 
 def _last_model(run: Path) -> Path:
@@ -81,7 +83,7 @@ def _last_model(run: Path) -> Path:
     raise InputError(f"{run}: the run has written no model yet; finish it with: jmedllm run RECIPE --output {run}")
 
 
-def _checked(folder: Path, blocks: Path | None) -> Source:
+def _checked(folder: Path, name: str, blocks: Path | None) -> Source:
     require_model(folder)
     require_unambiguous(folder)
     if (stored := quantization_of(folder)) is not None:
@@ -89,4 +91,4 @@ def _checked(folder: Path, blocks: Path | None) -> Source:
             f"model {folder}: its weights are quantized ({stored.title}); dequantize them first with: jmedllm convert "
             f"{folder} --output DIRECTORY"
         )
-    return Source(folder, read_config(folder), load_tokenizer(folder), blocks)
+    return Source(folder, read_config(folder), load_tokenizer(folder), name, blocks)

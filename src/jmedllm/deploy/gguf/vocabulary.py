@@ -3,7 +3,8 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+from unicodedata import normalize
 
 from jmedllm.errors import InputError
 from jmedllm.models.conversion.gguf_tokens import CONTROL, USER_DEFINED
@@ -29,6 +30,7 @@ class Vocabulary:
         ids: ids of special tokens by llama.cpp's names, such as `bos`.
         add_bos: whether BOS begins each text.
         chat_template: the Jinja template, if the model has one.
+        normalizer: "NFC" if the tokenizer composes Unicode first, which llama.cpp does not; else "".
     """
 
     tokens: tuple[str, ...]
@@ -37,6 +39,7 @@ class Vocabulary:
     ids: Mapping[str, int]
     add_bos: bool
     chat_template: str | None
+    normalizer: str
 
 
 def vocabulary(tokenizer: Tokenizer, rows: int, ends: list[int]) -> Vocabulary:
@@ -74,7 +77,18 @@ def vocabulary(tokenizer: Tokenizer, rows: int, ends: list[int]) -> Vocabulary:
         tuple(tokens), tuple(types), tuple(merges), ids,
         add_bos=bool(first) and first[0] == tokenizer.bos_token_id,
         chat_template=tokenizer.chat_template,
+        normalizer=composition(tokenizer),
     )  # fmt: skip
+
+
+def composition(tokenizer: Tokenizer) -> Literal["NFC", ""]:
+    """Return the Unicode form into which a tokenizer brings text and llama.cpp does not."""
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    composes = normalizer is not None and normalizer.normalize_str(_DECOMPOSED) == normalize("NFC", _DECOMPOSED)
+    return "NFC" if composes else ""
+
+
+_DECOMPOSED = "e\u0301"
 
 
 def _require_byte_level(description: Mapping[str, Any]) -> None:

@@ -140,6 +140,7 @@ def vocabulary_metadata(vocabulary: Vocabulary, pre: str) -> dict[str, Any]:
         "tokenizer.ggml.merges": list(vocabulary.merges),
         **{f"tokenizer.ggml.{name}_token_id": number for name, number in vocabulary.ids.items()},
         "tokenizer.ggml.add_bos_token": vocabulary.add_bos,
+        "jmedllm.normalizer": vocabulary.normalizer,
     }
     if vocabulary.chat_template:
         found["tokenizer.chat_template"] = vocabulary.chat_template
