@@ -12,6 +12,7 @@ import torch
 
 from jmedllm.deploy.divergence import TEXTS
 from jmedllm.deploy.gguf.architectures import architecture_of
+from jmedllm.deploy.gguf.proof import Coverage
 from jmedllm.deploy.gguf.source import Source, open_source
 from jmedllm.deploy.gguf.types import FILE_TYPES, tensor_format
 from jmedllm.deploy.gguf.vocabulary import vocabulary
@@ -21,6 +22,8 @@ from small_tokenizers import sentencepiece
 from tiny_classes import TEXT, build_class
 
 pytestmark = pytest.mark.slow
+
+SMALL = Coverage(exact_texts=1, texts=1, chats=4)
 
 FLOAT32 = choose_precision("float32", "cpu")
 
@@ -94,7 +97,7 @@ def exported(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     from jmedllm.deploy.gguf.export import export_gguf
 
     source, file = source_of(tiny_model), tmp_path_factory.mktemp("gguf") / "tiny.gguf"
-    yield source, file, export_gguf(source, file, "f16", chats=5)
+    yield source, file, export_gguf(source, file, "f16", coverage=SMALL)
 
 
 def test_two_exports_are_the_same_bytes_and_carry_the_proof(
@@ -104,7 +107,7 @@ def test_two_exports_are_the_same_bytes_and_carry_the_proof(
     from jmedllm.models.conversion.gguf import read_gguf
 
     source, file, first = exported
-    second = export_gguf(source, tmp_path / "again.gguf", "f16", chats=5)
+    second = export_gguf(source, tmp_path / "again.gguf", "f16", coverage=SMALL)
     assert second == first and (tmp_path / "again.gguf").read_bytes() == file.read_bytes()
     metadata = read_gguf(file).metadata
     assert f'"positions": {first.proof.exact.positions}' in metadata["jmedllm.proof"]
@@ -146,7 +149,7 @@ def test_a_planted_fault_is_refused_by_name(fault: str, exported: tuple[Source, 
     plant, pre, message = FAULTS[fault]
     file = write(plant(source), tmp_path / "faulty.gguf", "f16", pre)
     with pytest.raises(InputError, match="export the model again") as refused:
-        prove(file, source, first.pre, chats=0)
+        prove(file, source, first.pre, coverage=SMALL)
     assert message in str(refused.value)
 
 
@@ -168,7 +171,7 @@ def test_the_file_of_another_model_of_the_same_shape_is_refused(
     source, _, first = exported
     other = source_of(build_tiny(tmp_path / "other", seed=2))
     with pytest.raises(InputError, match=r"differs from the model by .* nats per token \(limit 0.0001\)"):
-        prove(write(other, tmp_path / "other.gguf", "f16"), source, first.pre, chats=0)
+        prove(write(other, tmp_path / "other.gguf", "f16"), source, first.pre, coverage=SMALL)
 
 
 @pytest.mark.parametrize(
@@ -217,9 +220,9 @@ def test_a_server_is_proved_and_another_model_is_refused(exported: tuple[Source,
 
     source, file, first = exported
     with serving(file) as server:
-        assert prove_server(server, source, chats=5).languages == first.proof.languages
+        assert prove_server(server, source, coverage=SMALL).languages == first.proof.languages
         with pytest.raises(InputError, match=r"127\.0\.0\.1:\d+, ja: differs from the model"):
-            prove_server(server, source_of(build_tiny(tmp_path / "other", seed=2)), ceiling=1e-3, chats=0)
+            prove_server(server, source_of(build_tiny(tmp_path / "other", seed=2)), ceiling=1e-3, coverage=SMALL)
 
 
 def test_ggml_quantizes_as_its_python_package_and_weighs_columns() -> None:

@@ -127,5 +127,7 @@ def print_proof(proof: "Proof") -> None:
     shown = {"float32 in llama.cpp": proof.exact} if proof.exact else {}
     shown |= {f"served, {name}": each for name, each in proof.languages.items()}
     for name, each in shown.items():
-        typer.echo(f"{name}: KL {each.kl:.2g} nats per token, top-1 {each.top1:.1%}, {each.positions} positions")
-    typer.echo(f"greedy answers: {proof.answers.same} of {proof.answers.prompts} the same")
+        typer.echo(f"{name}: KL {each.kl:.2g} nats per token, top-1 {each.top1:.1%}, {each.positions:,} positions")
+    typer.echo(f"(KL of served files: the {proof.top_tokens} most likely tokens one by one, the others as one)")
+    prompts = "chats" if proof.chats else "plain questions (the model has no chat template)"
+    typer.echo(f"greedy answers to {proof.answers.prompts} {prompts}: {proof.answers.same} the same")

@@ -41,7 +41,19 @@ class LlamaServer:
     key: str | None = None
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Send a JSON request and return the JSON answer.
+        """Send a JSON request and return the values of the answer.
+
+        Raises:
+            InputError: see `send`; or the answer is not JSON.
+        """
+        answer = self.send(path, body)
+        try:
+            return json.loads(answer)
+        except ValueError as error:
+            raise InputError(f"server {self.url}: {path} did not return JSON; is it a server of llama.cpp?") from error
+
+    def send(self, path: str, body: Mapping[str, Any]) -> bytes:
+        """Send a JSON request and return the answer's bytes.
 
         Raises:
             InputError: the server does not answer in time, or refuses the request.
@@ -52,7 +64,7 @@ class LlamaServer:
         request = Request(f"{self.url}{path}", json.dumps(body).encode(), headers)
         try:
             with _OPENER.open(request, timeout=REQUEST_S) as answer:
-                return json.load(answer)
+                return bytes(answer.read())
         except HTTPError as error:
             text = error.read().decode(errors="replace")[:300]
             raise InputError(f"server {self.url}: {path} returned {error.code}: {text}") from error

@@ -9,7 +9,7 @@ import torch
 from jmedllm.corpus import demo
 from jmedllm.deploy.gguf.importance import TOKENS, Importance, importance_matrix
 from jmedllm.deploy.gguf.pretokenizer import PreTokenizer, find_pre_tokenizer
-from jmedllm.deploy.gguf.proof import CEILING, CHATS, Proof, prove
+from jmedllm.deploy.gguf.proof import CEILING, FULL, Coverage, Proof, prove
 from jmedllm.deploy.gguf.source import Source
 from jmedllm.deploy.gguf.types import FILE_TYPES, FileType
 from jmedllm.deploy.gguf.vocabulary import vocabulary
@@ -45,7 +45,13 @@ class Exported:
 
 
 def export_gguf(
-    source: Source, output: Path, kind: str, *, ceiling: float = CEILING, chats: int = CHATS, proved: bool = True
+    source: Source,
+    output: Path,
+    kind: str,
+    *,
+    ceiling: float = CEILING,
+    coverage: Coverage = FULL,
+    proved: bool = True,
 ) -> Exported:
     """Export a model as a GGUF file and prove that it is the same model. The same input gives the same bytes.
 
@@ -56,7 +62,7 @@ def export_gguf(
         output: the file.
         kind: one of `FILE_TYPES`.
         ceiling: see `prove`.
-        chats: see `prove`.
+        coverage: see `prove`.
         proved: whether to prove it.
 
     Raises:
@@ -77,7 +83,7 @@ def export_gguf(
 
     try:
         written = write(unproved, described)
-        proof = prove(unproved, source, pre, ceiling=ceiling, chats=chats) if proved else None
+        proof = prove(unproved, source, pre, ceiling=ceiling, coverage=coverage) if proved else None
         if proof is not None:  # the tensors are the same again
             described |= {"jmedllm.proof": to_json(proof.record())}
             write(unproved, described)

@@ -1,10 +1,11 @@
 """Compare the predictions of a served model with those of the model directory in transformers."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 
 from jmedllm.deploy.llama_cpp import LlamaServer
@@ -19,6 +20,11 @@ _LENGTH = 256
 _FORCED = 1000.0
 """Bias of the token that is sampled. It changes no reported log-probability, and avoids tokens that are parts of a
 character, for which llama.cpp reports nothing."""
+
+_SMALLEST = 1e-9
+"""Smallest probability of all tokens that a server does not list; less is a rounding error of float32."""
+
+_ID, _LOG_PROB = re.compile(rb'"id":(\d+)'), re.compile(rb'"logprob":([^,}\]]+)')  # quotes inside texts are escaped
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,36 +42,82 @@ class Parity:
     positions: int
 
 
-def log_probs(server: LlamaServer, ids: Sequence[int], rows: int, forced: int) -> torch.Tensor:
-    """Return the log-probabilities [rows] of the token that follows `ids`, in double precision.
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The tokens that a server lists as the most likely ones.
+
+    Attributes:
+        ids: [N] their ids, the most likely first.
+        log_probs: [N] their log-probabilities, in double precision.
+    """
+
+    ids: torch.Tensor
+    log_probs: torch.Tensor
+
+
+def log_probs(
+    server: LlamaServer, ids: Sequence[int], rows: int, forced: int, top_tokens: int | None = None
+) -> Listed:
+    """Return the log-probabilities of the tokens that may follow `ids`.
 
     Args:
         server: a server of llama.cpp.
         ids: the prompt.
         rows: size of the vocabulary.
         forced: token to sample, a whole character.
+        top_tokens: number of tokens, the most likely ones; None for the whole vocabulary.
 
     Raises:
-        InputError: the server does not return the whole vocabulary.
+        InputError: the server does not return that many.
     """
-    answer = server.post(
+    wanted = rows if top_tokens is None else min(rows, top_tokens)
+    answer = server.send(
         "/completion",
         {
-            "prompt": list(ids), "n_predict": 1, "n_probs": rows, "temperature": -1, "post_sampling_probs": False,
+            "prompt": list(ids), "n_predict": 1, "n_probs": wanted, "temperature": -1, "post_sampling_probs": False,
             "logit_bias": [[forced, _FORCED]], "cache_prompt": True, "response_fields": ["completion_probabilities"],
         },
     )  # fmt: skip
-    listed = answer["completion_probabilities"][0]["top_logprobs"]
-    found = torch.full((rows,), float("nan"), dtype=torch.float64)
-    found[[entry["id"] for entry in listed]] = torch.tensor([e["logprob"] for e in listed], dtype=torch.float64)
-    if found.isnan().any():
-        raise InputError(f"server {server.url}: returned {len(listed)} of {rows} log-probabilities; check its logits")
-    return found.log_softmax(-1)  # the server rounds to float32
+    # Objects for a vocabulary of 150,000 tokens take longer than the network; the first entry is the sampled token.
+    numbers, values = _ID.findall(answer)[1:], _LOG_PROB.findall(answer)[1:]
+    if not len(numbers) == len(values) == wanted or len(set(numbers)) != wanted or b"null" in values:
+        raise InputError(
+            f"server {server.url}: returned {len(values)} of {wanted} log-probabilities, or some that are not finite; "
+            "check its model"
+        )
+    order = torch.from_numpy(np.array(numbers).astype(np.int64))
+    return Listed(order, torch.from_numpy(np.array(values).astype(np.float64)))
+
+
+def kl_divergence(expected: torch.Tensor, listed: Listed) -> float:
+    """Return KL(expected || listed) in nats; tokens that are not listed count together as one.
+
+    With them the value is a lower bound of the divergence over the whole vocabulary.
+
+    Args:
+        expected: [V] log-probabilities of the whole vocabulary, in double precision.
+        listed: the other model's.
+    """
+    ours, theirs = expected[listed.ids], listed.log_probs
+    if len(theirs) == len(expected):
+        theirs = theirs.log_softmax(-1)  # the server rounds to float32
+        return float((ours.exp() * (ours - theirs)).sum())
+    others = torch.ones_like(expected, dtype=torch.bool)
+    others[listed.ids] = False
+    rest = expected[others].logsumexp(-1)
+    their_rest = torch.clamp(1 - theirs.exp().sum(), min=_SMALLEST).log()
+    return float((ours.exp() * (ours - theirs)).sum() + rest.exp() * (rest - their_rest))
 
 
 @torch.no_grad()
 def parity(
-    server: LlamaServer, network: Any, texts: Mapping[str, Sequence[Sequence[int]]], forced: int
+    server: LlamaServer,
+    network: Any,
+    texts: Mapping[str, Sequence[Sequence[int]]],
+    forced: int,
+    *,
+    positions: int = POSITIONS,
+    top_tokens: int | None = None,
 ) -> dict[str, Parity]:
     """Compare predictions at the last positions of texts.
 
@@ -74,21 +126,24 @@ def parity(
         network: the model in transformers, in float32.
         texts: token ids of texts, by language.
         forced: see `log_probs`.
+        positions: number of positions in each text.
+        top_tokens: see `log_probs`.
 
     Raises:
-        InputError: see `log_probs`; or a prediction is not finite.
+        InputError: see `log_probs`.
     """
     found = {}
     for language, sequences in texts.items():
         divergences: list[float] = []
         same = 0
         for ids in (list(each[:_LENGTH]) for each in sequences):
-            logits = network(input_ids=torch.tensor([ids]), use_cache=False).logits[0].double().log_softmax(-1)
-            for place in range(max(0, len(ids) - POSITIONS), len(ids)):
-                expected = logits[place]
-                served = log_probs(server, ids[: place + 1], len(expected), forced)
-                divergences.append(float((expected.exp() * (expected - served)).sum()))
-                same += int(expected.argmax() == served.argmax())
+            first = max(0, len(ids) - positions)
+            logits = network(input_ids=torch.tensor([ids]), use_cache=False).logits[0, first:]
+            for place, row in enumerate(logits, first):
+                expected = row.double().log_softmax(-1)
+                listed = log_probs(server, ids[: place + 1], len(expected), forced, top_tokens)
+                divergences.append(kl_divergence(expected, listed))
+                same += int(expected.argmax() == listed.ids[listed.log_probs.argmax()])
         mean = sum(divergences) / len(divergences)
         found[language] = Parity(max(0.0, mean), same / len(divergences), len(divergences))
     return found
@@ -111,29 +166,43 @@ class Agreement:
 def greedy_agreement(
     server: LlamaServer, network: Any, prompts: Sequence[Sequence[int]], ends: Sequence[int], tokens: int
 ) -> Agreement:
-    """Compare greedy answers of up to `tokens` tokens, token by token, up to the first end."""
-    from transformers import GenerationConfig
+    """Compare greedy answers of up to `tokens` tokens, token by token, up to the first end.
 
-    config = GenerationConfig(max_new_tokens=tokens, do_sample=False, eos_token_id=list(ends), pad_token_id=ends[0])
+    The model reads each served answer once: it would have written the same if each token is its most likely one.
+
+    Raises:
+        InputError: the server writes on after a token that ends an answer.
+    """
     same = 0
-    for ids in prompts:
-        given = torch.tensor([ids])
-        written = network.generate(given, attention_mask=torch.ones_like(given), generation_config=config)
-        expected = _until_end(written[0, len(ids) :].tolist(), ends)
-        answer = server.post(
-            "/completion",
-            {
-                "prompt": list(ids),
-                "n_predict": tokens,
-                "temperature": -1,
-                "return_tokens": True,
-                "cache_prompt": False,
-            },
-        )
-        same += _until_end(answer["tokens"], ends) == expected
+    for prompt in map(list, prompts):
+        written = greedy_answer(server, prompt, tokens)
+        length = next((at for at, number in enumerate(written) if number in ends), len(written))
+        if written[length + 1 :]:
+            raise InputError(
+                f"server {server.url}: writes on after token {written[length]}, which ends an answer of the model; "
+                "export the model again"
+            )
+        answer = written[:length]
+        read = torch.tensor([prompt + answer])
+        own = network(input_ids=read, use_cache=False).logits[0, len(prompt) - 1 :].argmax(-1).tolist()
+        has_ended = length < tokens
+        same += own[:length] == answer and (not has_ended or own[length] in ends)
     return Agreement(same, len(prompts))
 
 
-def _until_end(ids: Sequence[int], ends: Sequence[int]) -> list[int]:
-    length = next((at for at, number in enumerate(ids) if number in ends), len(ids))
-    return list(islice(ids, length))
+def require_ends(server: LlamaServer, prompt: Sequence[int], ends: Sequence[int], what: str) -> None:
+    """Check that each token that ends an answer of the model ends one of the server.
+
+    Raises:
+        InputError: the server writes on after one.
+    """
+    for end in ends:
+        body = {"prompt": list(prompt), "n_predict": 2, "temperature": -1, "logit_bias": [[end, _FORCED]]}
+        if server.post("/completion", body)["tokens_predicted"] > 1:
+            raise InputError(f"{what}: does not stop at token {end}, which ends an answer; export the model again")
+
+
+def greedy_answer(server: LlamaServer, prompt: Sequence[int], tokens: int) -> list[int]:
+    """Return the ids of a greedy answer, up to the token that ends it for the server."""
+    body = {"prompt": list(prompt), "n_predict": tokens, "temperature": -1, "return_tokens": True}
+    return [int(number) for number in server.post("/completion", body | {"cache_prompt": False})["tokens"]]

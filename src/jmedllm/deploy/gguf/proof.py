@@ -9,16 +9,15 @@ from typing import Any
 
 import torch
 
-from jmedllm.deploy.divergence import TEXTS
-from jmedllm.deploy.gguf.parity import Agreement, Parity, greedy_agreement, parity
+from jmedllm.deploy.gguf.parity import Agreement, Parity, greedy_agreement, parity, require_ends
 from jmedllm.deploy.gguf.pretokenizer import (
     PreTokenizer,
     normalized_count,
-    rendered_chats,
     token_differences,
     trial_texts,
 )
 from jmedllm.deploy.gguf.source import Source
+from jmedllm.deploy.gguf.texts import PROOF_TEXTS, proof_questions
 from jmedllm.deploy.gguf.types import FILE_TYPES, FileType
 from jmedllm.deploy.gguf.vocabulary import vocabulary
 from jmedllm.deploy.gguf.write import file_metadata, write_gguf
@@ -57,11 +56,32 @@ LIMITS: Mapping[str, Limit] = {
 }
 """Limits by the type of the file."""
 
-CHATS = 50
-"""Number of greedy answers."""
+TOP_TOKENS = 500
+"""Number of most likely tokens that are compared one by one in a served file; the others count as one."""
 
 _ANSWER = 24
 """Tokens of a greedy answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much is compared.
+
+    Attributes:
+        exact_texts: texts of each language on which the whole vocabulary is compared in float32, at the last
+            `POSITIONS` of each.
+        texts: texts of each language on which the served file is compared.
+        positions: positions compared in each of them, its last ones.
+        chats: number of greedy answers.
+    """
+
+    exact_texts: int = 2
+    texts: int = 12
+    positions: int = 128
+    chats: int = 50
+
+
+FULL = Coverage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +93,28 @@ class Proof:
         normalized: how many of them are the same only in composed Unicode (NFC).
         exact: predictions of the model in float32 in llama.cpp, all languages; None for a server.
         languages: predictions of the file, by language.
+        top_tokens: number of most likely tokens that `languages` compares one by one; the others count as one, which
+            makes its KL divergence a lower bound.
         answers: greedy answers of the file.
+        chats: whether the answers are to chats, rendered by the model's template, and not to plain questions.
     """
 
     texts: int
     normalized: int
     exact: Parity | None
     languages: Mapping[str, Parity]
+    top_tokens: int
     answers: Agreement
+    chats: bool
 
     def record(self) -> dict[str, Any]:
         """Return the values for metadata and reports."""
         return asdict(self)
 
 
-def prove(file: Path, source: Source, pre: PreTokenizer, *, ceiling: float = CEILING, chats: int = CHATS) -> Proof:
+def prove(
+    file: Path, source: Source, pre: PreTokenizer, *, ceiling: float = CEILING, coverage: Coverage = FULL
+) -> Proof:
     """Compare a GGUF file with a model directory.
 
     Args:
@@ -95,7 +122,7 @@ def prove(file: Path, source: Source, pre: PreTokenizer, *, ceiling: float = CEI
         source: the model that it should be.
         pre: the rule that gives the model's token ids.
         ceiling: largest accepted KL divergence of types without an own limit.
-        chats: number of greedy answers.
+        coverage: how much is compared.
 
     Raises:
         InputError: the file is not this model, or further from it than its type explains.
@@ -106,30 +133,50 @@ def prove(file: Path, source: Source, pre: PreTokenizer, *, ceiling: float = CEI
         plain = Path(folder) / "exact.gguf"
         write_gguf(source.folder, source.config, _vocabulary(source), pre.name, FILE_TYPES[EXACT], plain, {})
         with serving(plain, exact=True) as server:
-            exact = _together(parity(server, network, _texts(source), _whole_character(source)))
+            exact = _together(parity(server, network, _texts(source, coverage.exact_texts), _whole_character(source)))
     _require(exact, LIMITS[EXACT], f"{source.folder} in llama.cpp in float32")
     with serving(file) as server:
-        found = _prove_served(server, network, source, str(file), LIMITS.get(kind, Limit(ceiling, 0.0)), chats)
+        found = _prove_served(server, network, source, str(file), LIMITS.get(kind, Limit(ceiling, 0.0)), coverage)
     return replace(found, texts=pre.texts, normalized=pre.normalized, exact=exact)
 
 
-def prove_server(server: LlamaServer, source: Source, *, ceiling: float = CEILING, chats: int = CHATS) -> Proof:
+def prove_server(server: LlamaServer, source: Source, *, ceiling: float = CEILING, coverage: Coverage = FULL) -> Proof:
     """Compare a running server of llama.cpp with a model directory: token ids, predictions and greedy answers.
 
     Raises:
         InputError: it does not serve this model, or is not a server of llama.cpp.
     """
-    return _prove_served(server, _network(source), source, server.url, Limit(ceiling, 0.0), chats)
+    return _prove_served(server, _network(source), source, server.url, Limit(ceiling, 0.0), coverage)
 
 
-def _prove_served(server: LlamaServer, network: Any, source: Source, what: str, limit: Limit, chats: int) -> Proof:
+def _prove_served(
+    server: LlamaServer, network: Any, source: Source, what: str, limit: Limit, coverage: Coverage
+) -> Proof:
     tried = trial_texts(source.tokenizer, ())
     require_same_tokens(server, source, tried, what)
-    languages = parity(server, network, _texts(source), _whole_character(source))
-    for language, found in languages.items():
+    require_ends(server, _texts(source, 1)["en"][0], source.ends, what)
+    languages = {}
+    for language, ids in _texts(source, coverage.texts).items():
+        found = parity(
+            server,
+            network,
+            {language: ids},
+            _whole_character(source),
+            positions=coverage.positions,
+            top_tokens=TOP_TOKENS,
+        )[language]
         _require(found, limit, f"{what}, {language}")
-    answers = greedy_agreement(server, network, _prompts(source, chats), source.ends, _ANSWER)
-    return Proof(len(tried), normalized_count(source.tokenizer, tried), None, languages, answers)
+        languages[language] = found
+    answers = greedy_agreement(server, network, _prompts(source, coverage.chats), source.ends, _ANSWER)
+    return Proof(
+        len(tried),
+        normalized_count(source.tokenizer, tried),
+        None,
+        languages,
+        min(TOP_TOKENS, source.config.vocab_size),
+        answers,
+        chats=bool(source.tokenizer.chat_template),
+    )
 
 
 def _network(source: Source) -> Any:
@@ -138,10 +185,9 @@ def _network(source: Source) -> Any:
     return network
 
 
-def _texts(source: Source) -> dict[str, list[list[int]]]:
-    """Return the token ids of the built-in texts by language."""
-    texts = {"ja": TEXTS[::2], "en": TEXTS[1::2]}
-    return {language: encode(source.tokenizer, each) for language, each in texts.items()}
+def _texts(source: Source, count: int) -> dict[str, list[list[int]]]:
+    """Return the token ids of the first built-in texts of each language."""
+    return {language: encode(source.tokenizer, texts[:count]) for language, texts in PROOF_TEXTS.items()}
 
 
 def _vocabulary(source: Source) -> Any:
@@ -210,10 +256,10 @@ def _whole_character(source: Source) -> int:
 
 
 def _prompts(source: Source, count: int) -> list[list[int]]:
-    """Return prompts for greedy answers: rendered chats, then beginnings of the texts of different lengths."""
-    chats = [
-        source.tokenizer(text, add_special_tokens=False)["input_ids"] for text in rendered_chats(source.tokenizer)
-    ]
-    encoded = encode(source.tokenizer, list(TEXTS))
-    beginnings = (ids[:length] for length in range(8, 64, 4) for ids in encoded)
-    return [*chats, *beginnings][:count]
+    """Return prompts for greedy answers: chats as the template renders them, or plain questions without a template."""
+    tokenizer, questions = source.tokenizer, proof_questions(count)
+    if not tokenizer.chat_template:
+        return encode(tokenizer, questions)
+    asked = ([{"role": "user", "content": question}] for question in questions)
+    rendered = [tokenizer.apply_chat_template(each, tokenize=False, add_generation_prompt=True) for each in asked]
+    return [tokenizer(text, add_special_tokens=False)["input_ids"] for text in rendered]
