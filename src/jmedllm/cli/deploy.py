@@ -117,6 +117,54 @@ def deploy_prove(
             print_proof(prove_server(served, opened, ceiling=accept_divergence))
 
 
+@deploy_app.command("bundle")
+def deploy_bundle(
+    source: Annotated[
+        str, typer.Argument(metavar="FILE.gguf|MODEL|RUN", help="GGUF file, model directory, or run to hand over.")
+    ],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
+    python: Annotated[
+        str | None,
+        typer.Option(metavar="VERSION", help="Python of the machine that will run it.", show_default="this one's"),
+    ] = None,
+    platform: Annotated[
+        str | None,
+        typer.Option(metavar="PLATFORM", help="Its platform.", show_default="manylinux_2_28 of this processor"),
+    ] = None,
+    wheels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Folder with all wheels, instead of a package index.",
+            show_default="none",
+        ),
+    ] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Pack a GGUF file that was not exported here.")] = False,
+) -> None:
+    """Pack a model with all it needs on a machine without a network."""
+    from jmedllm.bundle.served_model import find_model
+    from jmedllm.bundle.target import parse_target, this_python, usual_platform
+    from jmedllm.bundle.write import write_bundle
+    from jmedllm.deploy.trust import require_trusted
+
+    target = parse_target(python or this_python(), platform or usual_platform())
+    model = find_model(source)
+    for file in model.gguf_files:
+        require_trusted(file, trust)
+    bundle = write_bundle(model, output, target, wheels)
+    typer.echo(
+        f"{bundle.files} files, {bundle.size / 1e6:,.0f} MB, for Python {target.python} on {target.platforms[0]}"
+    )
+    for name in bundle.without_licence:
+        typer.echo(f"licence not stated: {name}; ask its author before you pass the bundle on")
+    if model.proof is None:
+        typer.echo("not proved: the model carries no proof that it is the one that was trained")
+    typer.echo(f"SHA-256 of SHA256SUMS, to be told to the receiver by another way: {bundle.sha256}")
+    print_ending(output / "run.sh", wrote=(output,), program="sh")
+
+
 def print_proof(proof: "Proof") -> None:
     """Print the figures of a proof."""
     if proof.normalized:

@@ -64,7 +64,7 @@ def open_source(given: str, adapter: Path | None, precision: Precision) -> Itera
     """
     folder = Path(given)
     blocks = folder / BLOCKS
-    model = _last_model(folder) if read_manifest(folder) else resolve(given)
+    model = last_model(folder) if read_manifest(folder) else resolve(given)
     trained_on = blocks if blocks.is_dir() else None
     if adapter is None:
         yield _checked(model, folder.resolve().name, trained_on)
@@ -75,7 +75,12 @@ def open_source(given: str, adapter: Path | None, precision: Precision) -> Itera
         yield _checked(merged, adapter.resolve().name, trained_on)
 
 
-def _last_model(run: Path) -> Path:
+def last_model(run: Path) -> Path:
+    """Return the directory of the last model that a run has written.
+
+    Raises:
+        InputError: there is none.
+    """
     stages: dict[str, Any] = (read_manifest(run) or {})["stages"]
     for stage in reversed(stages):
         if "model" in stages[stage].get("outputs", {}) and (run / stage / "model").is_dir():

@@ -1,0 +1,1 @@
+"""Bundles: folders that install and run on a machine without a network."""
