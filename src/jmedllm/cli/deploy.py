@@ -161,7 +161,7 @@ def deploy_bundle(
         typer.echo(f"licence not stated: {name}; ask its author before you pass the bundle on")
     if model.proof is None:
         typer.echo("not proved: the model carries no proof that it is the one that was trained")
-    typer.echo(f"SHA-256 of SHA256SUMS, to be told to the receiver by another way: {bundle.sha256}")
+    typer.echo(f"SHA-256 of SHA256SUMS, for the receiver to compare: {bundle.sha256}")
     print_ending(output / "run.sh", wrote=(output,), program="sh")
 
 
