@@ -7,10 +7,12 @@ from pathlib import Path
 import torch
 
 from jmedllm.corpus import demo
+from jmedllm.deploy.gguf.architectures import architecture_of
 from jmedllm.deploy.gguf.importance import TOKENS, Importance, importance_matrix
 from jmedllm.deploy.gguf.pretokenizer import PreTokenizer, find_pre_tokenizer
 from jmedllm.deploy.gguf.proof import CEILING, FULL, Coverage, Proof, prove
 from jmedllm.deploy.gguf.source import Source
+from jmedllm.deploy.gguf.tensors import left_out
 from jmedllm.deploy.gguf.types import FILE_TYPES, FileType
 from jmedllm.deploy.gguf.vocabulary import vocabulary
 from jmedllm.deploy.gguf.write import Written, write_gguf
@@ -72,6 +74,9 @@ def export_gguf(
     require_llama_cpp("deploy gguf")
     if output.exists() and not output.is_file():
         raise InputError(f"{output}: is not a file; choose another --output")
+    architecture_of(source.config)  # an unsupported one is reported before the long search
+    if beside := left_out(source.folder):
+        notice(f"gguf: {beside} tensors that text does not pass through are left out; the file cannot read pictures")
     tokens = vocabulary(source.tokenizer, source.config.vocab_size, source.ends)
     pre = find_pre_tokenizer(source.tokenizer, tokens, corpus_texts(source))
     described, importance = _described(source), _importance(source, FILE_TYPES[kind])

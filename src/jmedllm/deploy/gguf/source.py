@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from jmedllm.deploy.gguf.architectures import text_config
 from jmedllm.deploy.merge import merge
 from jmedllm.errors import InputError
 from jmedllm.files import read_json
@@ -28,7 +29,7 @@ class Source:
 
     Attributes:
         folder: model directory with plain weights.
-        config: its configuration.
+        config: configuration of its language model.
         tokenizer: its tokenizer.
         name: what people call it: the name of the run's, the adapter's or the model's directory.
         blocks: directory of the token ids that the model was trained on, see `training.packing.load_blocks`.
@@ -96,4 +97,4 @@ def _checked(folder: Path, name: str, blocks: Path | None) -> Source:
             f"model {folder}: its weights are quantized ({stored.title}); dequantize them first with: jmedllm convert "
             f"{folder} --output DIRECTORY"
         )
-    return Source(folder, read_config(folder), load_tokenizer(folder), name, blocks)
+    return Source(folder, text_config(read_config(folder)), load_tokenizer(folder), name, blocks)

@@ -50,7 +50,10 @@ _FALLBACKS: Mapping[str, str] = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 _LAST = "F16"
 """Format for matrices whose columns do not fill blocks of 32 either."""
 
-_SENSITIVE = re.compile(r"blk\.(\d+)\.(?:attn_v|ffn_down)\.weight")
+_SENSITIVE = re.compile(r"blk\.(\d+)\.(?:attn_v|ffn_down|ffn_down_exps)\.weight")
+
+_PRECISE = re.compile(r"\.(?:ffn_gate_inp|ffn_gate_inp_shexp|ssm_conv1d)\.weight$|(?<!\.weight)$")
+"""Small tensors that llama.cpp reads in float32 only: routers, convolutions, biases."""
 
 
 def tensor_format(name: str, shape: tuple[int, ...], file_type: FileType, *, layers: int, tied: bool) -> str:
@@ -63,7 +66,7 @@ def tensor_format(name: str, shape: tuple[int, ...], file_type: FileType, *, lay
         layers: number of layers of the network.
         tied: whether the output uses the embedding.
     """
-    if len(shape) == 1:
+    if len(shape) == 1 or _PRECISE.search(name):
         return "F32"
     return _that_fits(_wanted(name, file_type, layers, "token_embd.weight" if tied else "output.weight"), shape[-1])
 

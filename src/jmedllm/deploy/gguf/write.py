@@ -12,7 +12,7 @@ import numpy as np
 from jmedllm.deploy.gguf.architectures import architecture_metadata, architecture_of
 from jmedllm.deploy.gguf.importance import Importance
 from jmedllm.deploy.gguf.quantize import quantizing
-from jmedllm.deploy.gguf.tensors import exported_tensors, shapes, stored_names
+from jmedllm.deploy.gguf.tensors import exported_tensors, shapes, stored_tensors
 from jmedllm.deploy.gguf.types import FileType, encoded, encoded_size, tensor_format
 from jmedllm.deploy.gguf.vocabulary import Vocabulary
 from jmedllm.files import atomic_file
@@ -64,8 +64,8 @@ def write_gguf(
         for name, shape in listed
     }
     metadata = file_metadata(config, vocabulary, pre, file_type) | dict(described)
-    stored = stored_names(model, config, architecture)
-    columns = {name: (importance or {}).get(stored[name][1]) for name in stored}
+    stored = stored_tensors(model, config, architecture)
+    columns = {name: (importance or {}).get(each.name) for name, each in stored.items()}
     with (
         progress("gguf", len(formats)) as advance,
         quantizing() if file_type.is_k_quant else nullcontext() as quantize,
