@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from jmedllm.deploy.delivery import DeployConfig
 from jmedllm.deploy.merge import MergeConfig
 from jmedllm.errors import InputError, unknown
 from jmedllm.evaluation.benchmarks import custom
@@ -210,6 +211,7 @@ class Recipe(Settings):
     mpeft: MpeftConfig | None = None
     merge: MergeConfig = MergeConfig()
     eval: EvalSection | None = None
+    deploy: DeployConfig | None = None
     controls: dict[str, dict[str, Any]] = Field({}, description="named changes for `run --control NAME`")
 
     def section(self, name: str) -> Any:

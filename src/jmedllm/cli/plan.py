@@ -61,6 +61,7 @@ def plan(
 ) -> None:
     """Estimate the memory and time that a recipe needs, before it runs."""
     from jmedllm.files import to_json
+    from jmedllm.planning.deploy import plan_deploy
     from jmedllm.planning.dequantize import plan_dequantize
     from jmedllm.planning.eval import plan_eval
     from jmedllm.planning.plan import base_of
@@ -85,10 +86,11 @@ def plan(
         found = plan_recipe(loaded, training_stages(loaded, output or Path("runs") / loaded.name), machine)
         base = base_of(loaded)
         evaluation, dequantization = plan_eval(loaded, base, machine), plan_dequantize(base)
+        deployment = plan_deploy(loaded, base)
     if as_json:
-        typer.echo(to_json(values_of(found, evaluation, machine, dequantization), indent=2))
+        typer.echo(to_json(values_of(found, evaluation, machine, dequantization, deployment), indent=2))
     else:
-        print_plan(found, evaluation, machine, console(), dequantization)
+        print_plan(found, evaluation, machine, console(), dequantization, deployment)
         if others := unplanned(loaded):
             typer.echo(f"no estimate for {', '.join(others)}", err=True)
         fits = all(

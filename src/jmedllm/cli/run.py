@@ -43,7 +43,7 @@ def run(
         typer.Option(
             help="Last stage to run: dequantize (base in bfloat16), corpus (reads the texts), mfpt (continued "
             "pretraining), mpeft (adapter tuning), merge (adapter into base), eval (answers the benchmarks), "
-            "report (tables and page)"
+            "deploy (files for llama.cpp), report (tables and page)"
             f"{from_plugins('stages')}.",
             show_default="the last one",
         ),
@@ -55,7 +55,7 @@ def run(
     ] = False,
     preview_example: PreviewExample = False,
 ) -> None:
-    """Run a recipe: corpus, mfpt, mpeft, merge, eval, report."""
+    """Run a recipe: corpus, mfpt, mpeft, merge, eval, deploy, report."""
     if check:
         from jmedllm.cli.check import check_recipe
 

@@ -121,11 +121,24 @@ def _as_loaded(tokenizer: Any, architecture: str) -> Any:
         return AutoTokenizer.from_pretrained(folder)
 
 
+def planned_config(shape: RandomInit) -> Any:
+    """Return the configuration of the model that would be built, without the ids of special tokens."""
+    config = _config_of(shape, {"vocab_size": shape.vocabulary})
+    with torch.device("meta"):
+        config.architectures = [type(class_for(config).from_config(config)).__name__]
+    return config
+
+
 def _config(shape: RandomInit, tokenizer: Any) -> Any:
+    tokens = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    return _config_of(shape, {"vocab_size": len(tokenizer)} | tokens)
+
+
+def _config_of(shape: RandomInit, tokens: dict[str, Any]) -> Any:
     from transformers import AutoConfig
 
     text = {
-        "vocab_size": len(tokenizer),
+        **tokens,
         "hidden_size": shape.hidden_size,
         "num_hidden_layers": shape.layers,
         "intermediate_size": shape.feed_forward,
@@ -133,8 +146,5 @@ def _config(shape: RandomInit, tokenizer: Any) -> Any:
         "num_key_value_heads": shape.key_value_heads,
         "max_position_embeddings": shape.context,
         "tie_word_embeddings": True,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
     }
     return AutoConfig.for_model(shape.architecture, **CONFIGS[shape.architecture](text))

@@ -38,6 +38,7 @@ def print_plan(
     machine: Machine,
     console: Console,
     dequantize: Needs | None = None,
+    deploy: Needs | None = None,
 ) -> None:
     """Print each stage as configured or with the changes that make it fit, and its smallest machine."""
     many = f"{machine.gpus} × " * (machine.gpus > 1) + machine.gpu.name
@@ -54,6 +55,9 @@ def print_plan(
     if evaluation:
         console.print()
         _print_eval(evaluation, machine, console)
+    if deploy:
+        console.print()
+        _print_needs("deploy, on the CPU", deploy, machine, console)
     console.print()
     if found and machine.is_shared:
         console.print(Text(FREED, style="dim"))
@@ -190,7 +194,11 @@ def sizes(needs: Needs, machine: Machine) -> str:
 
 
 def as_json(
-    found: Sequence[Advice], evaluation: EvalAdvice | None, machine: Machine, dequantize: Needs | None = None
+    found: Sequence[Advice],
+    evaluation: EvalAdvice | None,
+    machine: Machine,
+    dequantize: Needs | None = None,
+    deploy: Needs | None = None,
 ) -> dict[str, Any]:
     """Convert a plan to plain values: bytes, steps, tokens and hours."""
     return {
@@ -210,6 +218,7 @@ def as_json(
             for each in found
         ],
         "eval": _eval_values(evaluation, machine) if evaluation else None,
+        **({"deploy": _values(deploy)} if deploy else {}),
     }
 
 

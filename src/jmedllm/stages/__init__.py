@@ -6,6 +6,7 @@ from jmedllm.planning.plan import TrainingStage
 from jmedllm.plugins import plugins
 from jmedllm.recipe import Recipe
 from jmedllm.stages.corpus import CORPUS
+from jmedllm.stages.deploy import DEPLOY
 from jmedllm.stages.dequantize import DEQUANTIZE
 from jmedllm.stages.eval import EVAL
 from jmedllm.stages.merge import MERGE
@@ -14,7 +15,9 @@ from jmedllm.stages.mpeft import MPEFT
 from jmedllm.stages.report import REPORT
 from jmedllm.stages.stage import Stage, in_order
 
-STAGES: dict[str, Stage] = {stage.name: stage for stage in (DEQUANTIZE, CORPUS, MFPT, MPEFT, MERGE, EVAL, REPORT)}
+STAGES: dict[str, Stage] = {
+    stage.name: stage for stage in (DEQUANTIZE, CORPUS, MFPT, MPEFT, MERGE, EVAL, DEPLOY, REPORT)
+}
 """All stages by name, in the order in which they run."""
 
 STAGES = {stage.name: stage for stage in in_order(list(STAGES.values()), plugins("stages", STAGES, Stage).values())}

@@ -1,33 +1,28 @@
 """Stage report: training and scores of the run as Markdown and HTML page, and the model card."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
-from math import prod
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from jmedllm.deploy.shards import tensors_in
 from jmedllm.evaluation.benchmarks.file_formats import is_custom_file
 from jmedllm.evaluation.evaluate import split_language
 from jmedllm.evaluation.stored_questions import QuestionPlaces
-from jmedllm.files import hash_file, hash_text, read_json, to_json, write_atomic
-from jmedllm.manifest import BASE, REPORTS, read_manifest, versions
-from jmedllm.models.folder import fingerprint, weight_files
+from jmedllm.files import hash_file, hash_text, to_json, write_atomic
+from jmedllm.manifest import BASE, REPORTS, versions
 from jmedllm.recipe import Recipe
 from jmedllm.report import CollectedResult, collect, headlines, markdown, questions_of
-from jmedllm.report.card import Findings, model_card
+from jmedllm.report.card import model_card
 from jmedllm.report.card.adapter import AdapterFindings, adapter_card
-from jmedllm.report.compare import Comparison, compare
+from jmedllm.report.compare import compare
+from jmedllm.report.deployment import deployment
 from jmedllm.report.page import write_page
 from jmedllm.report.training import TrainedStage, read_training
-from jmedllm.stages.corpus import Text, read_corpus, read_general, read_held_out
+from jmedllm.stages.card import cleaning, deployed, findings, manifest_entries, write_readme
 from jmedllm.stages.stage import (
-    ModelOutputs,
     Outputs,
     Run,
     Stage,
-    base_folder,
     fingerprint_before,
     model_folder,
     model_names,
@@ -37,16 +32,15 @@ from jmedllm.stages.stage import (
 from jmedllm.training.config import TrainingConfig
 
 MODEL_CARD = "MODEL_CARD.md"
-CARDS = (MODEL_CARD, "model/README.md")
-"""File names of the model card: next to the final model, and in its folder, which users copy."""
+"""Name of the model card next to the final model."""
 
 
 def _inputs(run: Run) -> dict[str, Any]:
     # Include whole entries, because licences, hardware and hours can change while outputs stay the same.
     return {
         "recipe": hash_text(to_json(run.recipe.model_dump())),
-        "stages": hash_text(to_json(_stages(run))),
-        "built": hash_text(to_json(_built(run))),
+        "stages": hash_text(to_json(manifest_entries(run))),
+        "built": hash_text(to_json(cleaning(run))),
         "scores": {path.relative_to(run.folder).as_posix(): hash_file(path) for path in _summaries(run)},
         "versions": versions(),
     }
@@ -57,12 +51,6 @@ def _summaries(run: Run) -> list[Path]:
     return [run.folder / name for name in run.outputs["eval"].files] if "eval" in run.outputs else []
 
 
-def _stages(run: Run) -> dict[str, Any]:
-    """Return the manifest's entries of the recipe's stages, without those of an earlier recipe."""
-    manifest = read_manifest(run.folder) or {"stages": {}}
-    return {stage: entry for stage, entry in manifest["stages"].items() if stage in run.outputs}
-
-
 def _perform(run: Run, input_hash: str) -> Outputs:
     recipe = run.recipe
     results = collect([run.folder]) if recipe.eval else []
@@ -71,7 +59,7 @@ def _perform(run: Run, input_hash: str) -> Outputs:
     names = [split_language(name)[0] for name in (recipe.eval.benchmarks if recipe.eval else ())]
     custom_files = [Path(name) for name in names if is_custom_file(name)]
     questions = questions_of(results, QuestionPlaces(run.data, custom_files))
-    write_page(run.folder / REPORTS[1], results, questions, recipe.name, training)
+    write_page(run.folder / REPORTS[1], results, questions, recipe.name, training, deployed(run))
     cards = _write_cards(run, results, training) if training else []
     return Outputs(files=[*REPORTS, *cards])
 
@@ -82,11 +70,13 @@ def _as_markdown(run: Run, results: Sequence[CollectedResult], training: Sequenc
     scores = markdown([each.result for each in results], headlines(results)) if results else "Nothing was evaluated.\n"
     outputs = {name: each.to_dict() for name, each in run.outputs.items()}
     plain = {name: {key.replace("_", " "): each for key, each in found.items()} for name, found in outputs.items()}
-    lines = [f"- {name}: {_plain(found)}\n" for name, found in plain.items()]
+    lines = [f"- {name}: {_plain(found)}\n" for name, found in plain.items() if found.keys() - _LISTED]
     lines += [f"- **{stage.failure}**\n" for stage in training if stage.failure]
     used = ", ".join(f"{name} {number}" for name, number in versions().items())
     head = f"# {recipe.name}\n\nBase {base}, seed {recipe.seed}, {run.precision.name}.\n\n"
-    return f"{head}{scores}\n{''.join(lines)}\nMade with {used}.\n"
+    files = deployment(deployed(run))
+    shown = f"\n## Deployment\n\n{files}\n" if files else ""
+    return f"{head}{scores}\n{''.join(lines)}{shown}\nMade with {used}.\n"
 
 
 def _write_cards(run: Run, results: Sequence[CollectedResult], training: Sequence[TrainedStage]) -> list[str]:
@@ -94,27 +84,10 @@ def _write_cards(run: Run, results: Sequence[CollectedResult], training: Sequenc
     *_, final = model_names(run.stages, run.recipe)
     if final == BASE:
         return []
-    folder = model_folder(run, final)
-    card = model_card(
-        Findings(
-            recipe=run.recipe,
-            stages=_stages(run),
-            training=training,
-            final=final,
-            model=_about_model(run),
-            examples=[line for stage in run.stages if stage.name in run.outputs for line in stage.card_data(run)],
-            documents=chain(read_corpus(run), read_general(run)),
-            held_out=Counter(name for name, _ in read_held_out(run)),
-            built=_built(run),
-            parameters=_parameters(folder),
-            results=[each.result for each in results],
-            compared=_compared(results, final),
-            headlines=headlines(results),
-        )
-    )
-    places = [folder.parent / name for name in CARDS]
-    for place in places:
-        write_atomic(place, card)
+    card = model_folder(run, final).parent / MODEL_CARD
+    found = findings(run, results, training)
+    write_atomic(card, model_card(replace(found, deployed=deployed(run))))
+    places = [card, write_readme(run, results, training)]
     paths = [place.relative_to(run.folder).as_posix() for place in places]
     return [*paths, *_write_adapter_cards(run, results, training)]
 
@@ -134,7 +107,7 @@ def _write_adapter_cards(
         card = adapter_card(
             AdapterFindings(
                 recipe=run.recipe,
-                stages=_stages(run),
+                stages=manifest_entries(run),
                 training=logs[stage.name],
                 base=base,
                 base_fingerprint=fingerprint_before(run, stage.name),
@@ -150,45 +123,13 @@ def _write_adapter_cards(
         yield path
 
 
-def _about_model(run: Run) -> list[str]:
-    """Return the lines of the finished stages about the model, and its fingerprint after each of them."""
-    lines = [] if run.recipe.corpus else [f"Fingerprint of the base: `{fingerprint(base_folder(run))}`"]
-    for stage in run.stages:
-        outputs = run.outputs.get(stage.name)
-        if isinstance(outputs, ModelOutputs):
-            lines.append(f"Fingerprint of the model ({stage.name}): `{outputs.model}`")
-        if outputs is not None:
-            lines += stage.card(run)
-    return lines
-
-
-def _parameters(folder: Path) -> int:
-    """Count the parameters of a model; shared ones count once."""
-    return sum(prod(each["shape"]) for file in weight_files(folder) for each in tensors_in(file).values())
-
-
-def _built(run: Run) -> dict[str, Any]:
-    """Return how each text of the corpus was cleaned, by the user before and by the run, if known."""
-    corpus = run.recipe.corpus
-    if corpus is None:
-        return {}
-    folders = {f"input {name}": Path(name) for name in (*corpus.inputs, *corpus.mixing.general)}
-    folders |= {f"{text} text": run.folder / "corpus" / text for text in get_args(Text)}
-    return {
-        name: read_json(folder / "corpus.json")
-        for name, folder in folders.items()
-        if (folder / "corpus.json").is_file()
-    }
-
-
-def _compared(results: Sequence[CollectedResult], final: str) -> list[Comparison]:
-    both = [each for each in results if each.result.model in (BASE, final)]
-    return [each for each in compare(both) if each.kind == "models"]
+_LISTED = frozenset({"files", "deployed"})
+"""Outputs that are shown in full elsewhere."""
 
 
 def _plain(values: Mapping[str, Any]) -> str:
     """Format values as text, with the values of a mapping in brackets after its name."""
-    return ", ".join(f"{name} {_text(value)}" for name, value in values.items() if name != "files")
+    return ", ".join(f"{name} {_text(value)}" for name, value in values.items() if name not in _LISTED)
 
 
 def _text(value: Any) -> str:

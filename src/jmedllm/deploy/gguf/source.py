@@ -68,12 +68,12 @@ def open_source(given: str, adapter: Path | None, precision: Precision) -> Itera
     model = last_model(folder) if read_manifest(folder) else resolve(given)
     trained_on = blocks if blocks.is_dir() else None
     if adapter is None:
-        yield _checked(model, folder.resolve().name, trained_on)
+        yield source_of(model, folder.resolve().name, trained_on)
         return
     with TemporaryDirectory(prefix="jmedllm-merged-") as temporary:
         merged = Path(temporary) / "model"
         merge(model, adapter, merged, precision)
-        yield _checked(merged, adapter.resolve().name, trained_on)
+        yield source_of(merged, adapter.resolve().name, trained_on)
 
 
 def last_model(run: Path) -> Path:
@@ -82,14 +82,20 @@ def last_model(run: Path) -> Path:
     Raises:
         InputError: there is none.
     """
-    stages: dict[str, Any] = (read_manifest(run) or {})["stages"]
-    for stage in reversed(stages):
-        if "model" in stages[stage].get("outputs", {}) and (run / stage / "model").is_dir():
+    manifest: dict[str, Any] = read_manifest(run) or {}
+    enabled: list[str] = manifest["enabled"]
+    for stage in reversed(enabled):  # in order; a stage that ran again is the last of `stages`
+        if "model" in manifest["stages"].get(stage, {}).get("outputs", {}) and (run / stage / "model").is_dir():
             return run / stage / "model"
     raise InputError(f"{run}: the run has written no model yet; finish it with: jmedllm run RECIPE --output {run}")
 
 
-def _checked(folder: Path, name: str, blocks: Path | None) -> Source:
+def source_of(folder: Path, name: str, blocks: Path | None) -> Source:
+    """Return the model in a directory, under a name, with the token ids that it was trained on.
+
+    Raises:
+        InputError: it is incomplete, also contains an adapter, or its weights are quantized.
+    """
     require_model(folder)
     require_unambiguous(folder)
     if (stored := quantization_of(folder)) is not None:

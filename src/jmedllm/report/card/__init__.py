@@ -14,6 +14,7 @@ from jmedllm.report.card.scores import scores
 from jmedllm.report.card.texts import LIMITS, WARNING, base_line, corpus, count_sources, examples
 from jmedllm.report.card.training import forgetting, stages_trained
 from jmedllm.report.compare import Comparison
+from jmedllm.report.deployment import DeployedFile, deployment
 from jmedllm.report.markdown import bullets
 from jmedllm.report.rows import build_rows
 from jmedllm.report.training import TrainedStage
@@ -37,6 +38,7 @@ class Findings:
         results: evaluations of the run's models.
         compared: comparisons of the final model with the base, on each task.
         headlines: comparison of each adapted model with its base, in one sentence.
+        deployed: files that were exported from the final model.
     """
 
     recipe: Recipe
@@ -52,6 +54,7 @@ class Findings:
     results: Sequence[EvalResult] = ()
     compared: Sequence[Comparison] = ()
     headlines: Sequence[str] = ()
+    deployed: Sequence[DeployedFile] = ()
 
 
 def model_card(found: Findings) -> str:
@@ -76,6 +79,7 @@ def model_card(found: Findings) -> str:
         f"## Training\n\n{stages_trained(recipe, stages, found.training)}",
         f"## Forgetting\n\n{forgetting(found.training)}",
         f"## Evaluation\n\n{scores(found.results, found.compared)}",
+        *([f"## Deployment\n\n{deployment(found.deployed)}"] if found.deployed else []),
         f"## Limits\n\n{bullets(LIMITS)}",
         f"## Recipe\n\n```yaml\n{_yaml(recipe)}```",
     ]

@@ -16,6 +16,8 @@ from jmedllm.evaluation.scorers.official import MOST_PROHIBITED
 from jmedllm.files import to_json, write_atomic
 from jmedllm.report.collect import CollectedResult
 from jmedllm.report.compare import NOTE, Comparison, compare, published_last
+from jmedllm.report.deployment import NOTE as NOTE_ON_FILES
+from jmedllm.report.deployment import DeployedFile
 from jmedllm.report.details import EXAM_YEARS_NOTE, exam_year_cells, response_details
 from jmedllm.report.headline import explanation, headlines
 from jmedllm.report.notes import footnotes
@@ -38,6 +40,7 @@ def write_page(
     questions: TaskQuestions,
     title: str,
     training: Sequence[TrainedStage] = (),
+    deployed: Sequence[DeployedFile] = (),
 ) -> None:
     """Write the page, which only the owner may read: it has all questions and responses.
 
@@ -45,11 +48,12 @@ def write_page(
         collected: finished evaluations.
         questions: questions of the results, see `questions_of`.
         training: training stages of the models, if known.
+        deployed: files exported from the models, if known.
 
     Raises:
         InputError: the file cannot be written.
     """
-    write_atomic(path, page(collected, questions, title, training), private=True)
+    write_atomic(path, page(collected, questions, title, training, deployed), private=True)
 
 
 def page(
@@ -57,6 +61,7 @@ def page(
     questions: TaskQuestions,
     title: str,
     training: Sequence[TrainedStage] = (),
+    deployed: Sequence[DeployedFile] = (),
 ) -> str:
     """Render the page as HTML."""
     results = [each.result for each in collected]
@@ -97,6 +102,8 @@ def page(
             exam_year_cells=exam_year_cells,
             exam_years_note=EXAM_YEARS_NOTE,
             training=[_stage(stage) for stage in training],
+            deployed=deployed,
+            deployment_note=NOTE_ON_FILES,
             tasks=packed,
             settings=_embedded(
                 {

@@ -56,6 +56,8 @@ TERMS = {
     "fingerprint": "hash that identifies the content of a model.",
     "precision": "number format of the weights while the model is evaluated.",
     "GiB": "gibibyte, 1,073,741,824 bytes of memory.",
+    "KL": "mean KL divergence of one model's predictions from another's, in nats per token; 0 if they are the same.",
+    "top-1": "share of positions at which both models find the same token most likely.",
     "McNemar test": "test for two models on the same items; only items on which they differ count.",
 }
 
