@@ -165,6 +165,38 @@ def deploy_bundle(
     print_ending(output / "run.sh", wrote=(output,), program="sh")
 
 
+@deploy_app.command("modelfile")
+def deploy_modelfile(
+    file: Annotated[Path, typer.Argument(metavar="FILE.gguf", help="File that Ollama will run.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Modelfile to write.", show_default="Modelfile beside FILE.gguf")
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="TOKENS",
+            help="Number of tokens of prompt and answer.",
+            show_default="the model's, as far as keys and values fit into 2 GiB",
+        ),
+    ] = None,
+) -> None:
+    """Write a Modelfile that makes Ollama send the model's own prompts."""
+    from datetime import date
+
+    from jmedllm.deploy.ollama.modelfile import write_modelfile
+
+    output = output or file.with_name("Modelfile")
+    written = write_modelfile(file, output, context=context, today=date.today().isoformat())
+    if compared := written.template.conversations:
+        typer.echo(f"template: the same prompts as the chat template in {compared} conversations")
+    typer.echo(f"an answer ends with: {' or '.join(written.stops)}")
+    typer.echo(f"context: {written.context} tokens, {written.cache / 2**20:.0f} MiB of keys and values")
+    for note in written.notes:
+        typer.echo(f"note: {note}")
+    print_ending("create", "NAME", "-f", output, program="ollama", wrote=(output,))
+
+
 def print_proof(proof: "Proof") -> None:
     """Print the figures of a proof."""
     if proof.normalized:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,6 +12,7 @@ from jmedllm.deploy.gguf.architectures import architecture_of
 from jmedllm.deploy.gguf.importance import TOKENS, Importance, importance_matrix
 from jmedllm.deploy.gguf.pretokenizer import PreTokenizer, find_pre_tokenizer
 from jmedllm.deploy.gguf.proof import CEILING, FULL, Coverage, Proof, prove
+from jmedllm.deploy.gguf.sampling import sampling_metadata
 from jmedllm.deploy.gguf.source import Source
 from jmedllm.deploy.gguf.tensors import left_out
 from jmedllm.deploy.gguf.types import FILE_TYPES, FileType
@@ -82,7 +84,7 @@ def export_gguf(
     described, importance = _described(source), _importance(source, FILE_TYPES[kind])
     unproved = output.with_name(f".{output.name}.unproved")
 
-    def write(file: Path, described: Mapping[str, str]) -> Written:
+    def write(file: Path, described: Mapping[str, Any]) -> Written:
         kind_of_file = FILE_TYPES[kind]
         return write_gguf(source.folder, source.config, tokens, pre.name, kind_of_file, file, described, importance)
 
@@ -150,15 +152,15 @@ def _demo_texts() -> list[str]:
     return texts[:: max(1, len(texts) // _TEXTS)][:_TEXTS]
 
 
-def _described(source: Source) -> dict[str, str]:
-    """Return metadata that change no output: name, licence, model card and fingerprint."""
+def _described(source: Source) -> dict[str, Any]:
+    """Return metadata that change no prediction: name, licence, model card, fingerprint and sampling."""
     card = source.folder / "README.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     found = {
         "general.type": "model",
         "general.name": source.name,
         "jmedllm.fingerprint": fingerprint(source.folder),
-    }
+    } | sampling_metadata(source.folder)
     if text:
         found["jmedllm.model_card"] = text
     if licence := _licence(text):

@@ -39,7 +39,7 @@ def write_gguf(
     pre: str,
     file_type: FileType,
     output: Path,
-    described: Mapping[str, str],
+    described: Mapping[str, Any],
     importance: Importance | None = None,
 ) -> Written:
     """Write a model directory as a GGUF file. The same input gives the same bytes.

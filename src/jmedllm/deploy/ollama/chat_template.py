@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-from jmedllm.deploy.ollama.choice import DATE, SYSTEM, Table, Ways, choice, literal, refusal
+from jmedllm.deploy.ollama.choice import DATE, SYSTEM, Conditions, Table, choice, literal, refusal
 from jmedllm.deploy.ollama.modes import Mode, modes
 from jmedllm.deploy.ollama.same_text import INSTEAD, require_same, trims
 from jmedllm.errors import InputError
@@ -82,15 +82,15 @@ def _checked(ways: Sequence[Mode], others: Sequence[Mode], found: ChatFormat, bo
     return GoTemplate(text, count, tuple(notes))
 
 
-def _go_text(listed: Sequence[Mode], found: ChatFormat, bos: str) -> str:
+def _go_text(ways: Sequence[Mode], found: ChatFormat, bos: str) -> str:
     """Write the Go template: one loop over the messages, without white space of its own."""
-    before, after, refused = _tables(listed)
+    before, after, refused = _tables(ways)
     _without_bos(before, bos)
-    markers = [token.content for token in listed[-1].template.tokenizer.added_tokens_decoder.values()]
-    ways = Ways([mode.condition for mode in listed], markers)
-    opening, closing = choice(before, ways), choice(after, ways)
+    markers = [token.content for token in ways[-1].template.tokenizer.added_tokens_decoder.values()]
+    conditions = Conditions([mode.condition for mode in ways], markers)
+    opening, closing = choice(before, conditions), choice(after, conditions)
     user = f"{opening}{{{{ .Content }}}}{closing}" + "{{ $first = false }}" * ("$first" in opening + closing)
-    answer = f"{_thought(listed[-1].template, found, after)}{{{{ .Content }}}}"
+    answer = f"{_thought(ways[-1].template, found, after)}{{{{ .Content }}}}"
     loop = (
         f'{{{{ if eq .Role "user" }}}}{user}{{{{ else if eq .Role "assistant" }}}}{answer}{{{{ end }}}}{{{{ end }}}}'
     )
@@ -109,7 +109,7 @@ def _go_text(listed: Sequence[Mode], found: ChatFormat, bos: str) -> str:
     return f"{start}{{{{ range .Messages }}}}{loop}"
 
 
-def _tables(listed: Sequence[Mode]) -> tuple[dict[Any, str], dict[Any, str], set[bool]]:
+def _tables(ways: Sequence[Mode]) -> tuple[dict[Any, str], dict[Any, str], set[bool]]:
     """Return the texts before and after user messages, and whether prompts with or without a system message are
     refused.
 
@@ -117,7 +117,7 @@ def _tables(listed: Sequence[Mode]) -> tuple[dict[Any, str], dict[Any, str], set
         InputError: the template refuses both.
     """
     before, after, refused = dict[Any, str](), dict[Any, str](), set[bool]()
-    for system, (number, mode), count in product((True, False), enumerate(listed), (1, 2, 3)):
+    for system, (number, mode), count in product((True, False), enumerate(ways), (1, 2, 3)):
         around = _texts_around(mode.template, count, SYSTEM if system else "")
         if around is None:
             refused.add(system)
@@ -126,7 +126,7 @@ def _tables(listed: Sequence[Mode]) -> tuple[dict[Any, str], dict[Any, str], set
             key = (turn == 0, system, turn == count - 1, number)
             before[key], after[key] = around[2 * turn], around[2 * turn + 1]
     if len(refused) == 2:
-        listed[-1].template.prompt([{"role": "user", "content": "?"}])  # the template says why
+        ways[-1].template.prompt([{"role": "user", "content": "?"}])  # the template says why
         raise InputError(f"ollama: the chat template refuses conversations of several turns; {INSTEAD}")
     complete = [{key: text for key, text in each.items() if key[1] not in refused} for each in (before, after)]
     return complete[0], complete[1], refused

@@ -18,15 +18,15 @@ whether the user message is the last of all."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
-    """What texts are split by.
+class Conditions:
+    """What texts depend on, and what they consist of.
 
     Attributes:
-        conditions: the conditions of the ways of thinking in Go; empty for the last.
+        modes: the conditions of the ways of thinking in Go; empty for the last.
         markers: tokens that stay whole.
     """
 
-    conditions: Sequence[str]
+    modes: Sequence[str]
     markers: Sequence[str]
 
     def units(self, text: str) -> list[str]:
@@ -35,23 +35,23 @@ class Ways:
         return re.findall(f"{markers}|." if markers else ".", text, re.DOTALL)
 
 
-def choice(table: Table, ways: Ways, variables: Sequence[str] = _VARIABLES) -> str:
+def choice(table: Table, conditions: Conditions, variables: Sequence[str] = _VARIABLES) -> str:
     """Write nested conditions; what all texts share is written once."""
-    texts = [ways.units(text) for text in table.values()]
+    texts = [conditions.units(text) for text in table.values()]
     start = shared_start(texts)
     if all(text == start for text in texts):
         return literal("".join(start))
     end = shared_start([text[len(start) :][::-1] for text in texts])[::-1]
     inner = {key: "".join(text[len(start) : len(text) - len(end)]) for key, text in zip(table, texts, strict=True)}
-    conditions: Mapping[Any, str] = {True: variables[0], False: ""} if variables else dict(enumerate(ways.conditions))
+    tests: Mapping[Any, str] = {True: variables[0], False: ""} if variables else dict(enumerate(conditions.modes))
     branches = [
         (condition, {key[1:]: text for key, text in inner.items() if key[0] == value})
-        for value, condition in conditions.items()
+        for value, condition in tests.items()
     ]
     branches = [branch for branch in branches if branch[1]]
     while len(branches) > 1 and branches[-2][1] == branches[-1][1]:
         del branches[-2]  # the one before the last does what follows anyway
-    written = [(condition, choice(each, ways, variables[1:])) for condition, each in branches]
+    written = [(condition, choice(each, conditions, variables[1:])) for condition, each in branches]
     return literal("".join(start)) + _conditions(written) + literal("".join(end))
 
 
