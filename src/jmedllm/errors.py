@@ -38,11 +38,14 @@ def named(name: str) -> Iterator[None]:
 OPTIONAL = {
     "bitsandbytes": "bitsandbytes>=0.45",
     "gguf": "gguf>=0.17",
+    "httpx2": "httpx2>=2",
     "openai": "openai>=2",
     "pillow": "pillow>=11",
     "pyarrow": "pyarrow>=17",
+    "starlette": "starlette>=1",
     "tensorboard": "tensorboard>=2.18",
     "torchvision": "torchvision>=0.25",
+    "uvicorn": "uvicorn>=0.30",
     "vllm": "vllm>=0.11",
     "xllamacpp": "xllamacpp>=2026.10.11549",
 }

@@ -11,8 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from safetensors import SafetensorError
-
 from jmedllm.errors import InputError, NoSuchPathError
 from jmedllm.parsing import EncodingError, decode_utf8, parse_json
 
@@ -310,6 +308,8 @@ def atomic_folder(path: Path, mark: str) -> Iterator[Path]:
     Raises:
         InputError: `path` has other files, the disk is full, or `path` cannot be written.
     """
+    from safetensors import SafetensorError  # here, because a server of GGUF files runs without it
+
     require_ours(path, mark)
     path = path.resolve()  # keeps a symbolic link to a larger disk
     temporary = _neighbour(path)

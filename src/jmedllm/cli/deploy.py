@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from jmedllm.cli.ending import options, print_ending
+from jmedllm.cli.serve import deploy_serve
 from jmedllm.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ Trust = Annotated[
 def _deploy() -> None:
     # With a callback, a single command keeps its name on the command line.
     pass
+
+
+deploy_app.command("serve")(deploy_serve)
 
 
 @deploy_app.command("gguf")

@@ -1,11 +1,12 @@
 """llama.cpp in a process of its own, because an error in native code ends the process."""
 
 import json
+import secrets
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -98,30 +99,89 @@ def serving(file: Path, **settings: Any) -> Iterator[LlamaServer]:
     Raises:
         InputError: llama.cpp is not installed, does not load the file, or takes longer than `START_S`.
     """
+    with started(file, **settings) as process:
+        yield LlamaServer(process.address(file), process.key)
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaProcess:
+    """A process of llama.cpp.
+
+    Attributes:
+        process: the process; it ends when its standard input is closed.
+        errors: what it writes to standard error.
+        key: the API key of its server.
+    """
+
+    process: "subprocess.Popen[bytes]"
+    errors: BinaryIO
+    key: str
+
+    def said(self) -> str:
+        """Return the last line that it wrote to standard error."""
+        self.errors.seek(0)
+        lines = self.errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1][:300] if lines else "it gave no reason"
+
+    def address(self, file: Path) -> str:
+        """Wait until the server listens and return its address.
+
+        Raises:
+            InputError: llama.cpp does not load the file, or takes longer than `START_S`.
+        """
+        assert self.process.stdout is not None
+        deadline = time.monotonic() + START_S
+        with DefaultSelector() as selector:
+            selector.register(self.process.stdout, EVENT_READ)  # unbuffered, so that no line waits in a buffer
+            while selector.select(timeout=max(0.0, deadline - time.monotonic())):
+                line = self.process.stdout.readline().decode(errors="replace").strip()
+                if line.startswith("http://"):
+                    return line
+                if not line and self.process.poll() is not None:
+                    raise InputError(f"{file}: llama.cpp does not load it: {self.said()}")
+        raise InputError(
+            f"{file}: llama.cpp did not load it within {START_S:.0f} s; free memory or give a smaller model"
+        )
+
+    def kill(self) -> None:
+        """End the process, which has nothing to save."""
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self.errors):
+            if stream is not None:
+                with suppress(BrokenPipeError):
+                    stream.close()
+
+
+def start(file: Path, **settings: Any) -> LlamaProcess:
+    """Start a process that serves a GGUF file on 127.0.0.1; its settings are in `llama_cpp_child`.
+
+    Raises:
+        InputError: llama.cpp is not installed.
+    """
     require_llama_cpp("deploy")
-    command = [sys.executable, "-m", _CHILD, json.dumps({"file": str(file), **settings})]
-    with (
-        TemporaryFile() as errors,  # a pipe that nobody reads would stop the child when it is full
-        subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors) as process,
-    ):
-        try:
-            yield LlamaServer(_address(process, file, errors))
-        finally:
-            process.kill()  # it has nothing to save
+    key = secrets.token_urlsafe(32)
+    # A pipe that nobody reads would stop the process when it is full.
+    errors = TemporaryFile()  # noqa: SIM115 - closed by `LlamaProcess.kill`
+    process = subprocess.Popen(
+        [sys.executable, "-m", _CHILD],
+        bufsize=0,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        start_new_session=True,  # Ctrl-C is for us, and we end it
+    )
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):  # it has ended, which `address` reports
+        process.stdin.write(json.dumps({"file": str(file), "key": key, **settings}).encode() + b"\n")
+    return LlamaProcess(process, errors, key)
 
 
-def _address(process: "subprocess.Popen[bytes]", file: Path, errors: BinaryIO) -> str:
-    """Wait until the child prints its address, which ends its output."""
-    assert process.stdout is not None
-    deadline = time.monotonic() + START_S
-    with DefaultSelector() as selector:
-        selector.register(process.stdout, EVENT_READ)  # unbuffered, so that no line waits in a buffer
-        while selector.select(timeout=max(0.0, deadline - time.monotonic())):
-            line = process.stdout.readline().decode(errors="replace").strip()
-            if line.startswith("http://"):
-                return line
-            if not line and process.poll() is not None:
-                errors.seek(0)
-                said = errors.read().decode(errors="replace").strip().splitlines() or ["it gave no reason"]
-                raise InputError(f"{file}: llama.cpp does not load it: {said[-1][:300]}")
-    raise InputError(f"{file}: llama.cpp did not load it within {START_S:.0f} s; free memory or give a smaller model")
+@contextmanager
+def started(file: Path, **settings: Any) -> Iterator[LlamaProcess]:
+    """Run a process that serves a GGUF file until the block ends, see `start`."""
+    process = start(file, **settings)
+    try:
+        yield process
+    finally:
+        process.kill()

@@ -1,6 +1,7 @@
 """Child process of `llama_cpp`: serves a GGUF file with llama.cpp until its standard input closes."""
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -9,8 +10,8 @@ def main(settings: dict[str, Any]) -> None:
     """Serve on a free port of 127.0.0.1 and print the address.
 
     Args:
-        settings: `file`; `context`, the number of tokens; `exact`, to keep the KV cache in float32 without flash
-            attention; `threads`.
+        settings: `file`; `key`, the API key; `slots`, the number of answers at the same time; `context`, the number of
+            tokens of each; `exact`, to keep the KV cache in float32 without flash attention; `threads`.
     """
     import xllamacpp as llama
 
@@ -18,8 +19,9 @@ def main(settings: dict[str, Any]) -> None:
     params.model.path = settings["file"]
     params.hostnames = ["127.0.0.1"]
     params.port = 0
-    params.n_ctx = settings.get("context", 4096)
-    params.n_parallel = 1  # answers of parallel slots can differ
+    params.api_keys = [settings["key"]]
+    params.n_parallel = settings.get("slots", 1)  # answers of parallel slots can differ
+    params.n_ctx = params.n_parallel * settings.get("context", 4096)  # slots share it
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings.get("threads", 1)
     params.n_gpu_layers = 0
     params.warmup = False
@@ -34,7 +36,8 @@ def main(settings: dict[str, Any]) -> None:
     sys.stdout.write(f"{server.listening_address}\n")
     sys.stdout.flush()
     sys.stdin.read()
+    os._exit(0)  # at once, even while it computes
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    main(json.loads(sys.stdin.readline()))  # not an argument, which other users could read

@@ -1,0 +1,84 @@
+"""Who may use a server: this user, from this machine, with the key. Everything else is refused before it is read."""
+
+from collections.abc import Iterable
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from jmedllm.serving.key import cookie_of, matches
+
+COOKIE = "jmedllm"
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_YEAR_S = 365 * 24 * 3600
+
+SIGN_IN = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark"><title>jmedllm</title>
+<form><p><label>Key (printed where the server was started) / キー（サーバーを起動した端末に表示）<br>
+<input name="key" type="password" size="50" autocomplete="off" autofocus></label> <button>OK</button></form></html>
+"""
+"""The page of a browser without the key."""
+
+
+def foreign(headers: Headers) -> str | None:
+    """Return why a request comes from elsewhere than this machine; None if it does not.
+
+    A page of another site can reach a loopback server through a host name of its own (DNS rebinding), or directly.
+    """
+    host = headers.get("host", "")
+    if _name(f"//{host}") not in _LOOPBACK:
+        return f"the host {host[:100]!r} is not this machine; use 127.0.0.1 or localhost"
+    origin = headers.get("origin")
+    if origin is not None and (urlsplit(origin).scheme != "http" or urlsplit(origin).netloc != host):
+        return f"pages of {origin[:100]!r} may not use this server"
+    if headers.get("sec-fetch-site") in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate":
+        return "pages of other sites may not use this server"
+    return None
+
+
+def _name(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def is_allowed(headers: Headers, key: str, port: int) -> bool:
+    """Return whether a request has the key, as a bearer token or in the cookie."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return matches(token.strip(), key)
+    return matches(_cookie(headers.getlist("cookie"), f"{COOKIE}-{port}"), cookie_of(key))
+
+
+def _cookie(lines: Iterable[str], name: str) -> str:
+    try:
+        found: Any = SimpleCookie("; ".join(lines)).get(name)
+    except CookieError:
+        return ""
+    return found.value if found else ""
+
+
+def sign_in(request: Request, key: str, port: int) -> Response | None:
+    """Answer a visit with `?key=KEY`: set the cookie and continue without the key. None if there is no key in it."""
+    given = request.query_params.get("key")
+    if given is None:
+        return None
+    if not matches(given, key):
+        return HTMLResponse(SIGN_IN, status_code=401, headers=PAGE_HEADERS)
+    answer = RedirectResponse("/", status_code=303, headers=PAGE_HEADERS)
+    answer.set_cookie(f"{COOKIE}-{port}", cookie_of(key), max_age=_YEAR_S, httponly=True, samesite="strict", path="/")
+    return answer
+
+
+PAGE_HEADERS = {
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+}
+"""Headers of answers to browsers without the key."""

@@ -1,0 +1,121 @@
+"""Runs a server until it is stopped."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import uvicorn
+
+from jmedllm.errors import InputError
+from jmedllm.serving.app import Service, create_app
+from jmedllm.serving.backends import open_model
+from jmedllm.serving.key import read_or_create_key
+from jmedllm.serving.limits import GRACE_S, Limits
+from jmedllm.serving.log import write_log
+from jmedllm.serving.model import ServedModel, ServeOptions
+
+HOST = "127.0.0.1"
+"""The only address. Others would need encryption and accounts, which a reverse proxy or `ssh -L` has."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers, which end the process with the signal instead of the exit code 0."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(port: int) -> socket.socket:
+    """Open a socket on the loopback.
+
+    Args:
+        port: the port; 0 for a free one.
+
+    Raises:
+        InputError: another program uses it.
+    """
+    opened = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        opened.bind((HOST, port))
+    except OSError as error:
+        opened.close()
+        raise InputError(f"port {port} of {HOST}: {error.strerror}; give another --port") from error
+    return opened
+
+
+async def serve(
+    path: Path,
+    options: ServeOptions,
+    *,
+    port: int,
+    key_file: Path | None,
+    limits: Limits,
+    prompt_log: Path | None,
+    announce: Callable[[ServedModel, str, str], None],
+) -> None:
+    """Serve a model until SIGINT or SIGTERM. Answers that are being written then get `GRACE_S` to end.
+
+    Args:
+        path: GGUF file or model directory.
+        options: settings of the backend.
+        port: port of the loopback; 0 for a free one.
+        key_file: file with the key, see `read_or_create_key`.
+        limits: see `Limits`.
+        prompt_log: see `Service`.
+        announce: called once with the model, the address and the key when the server listens.
+
+    Raises:
+        InputError: the port is in use, the key cannot be read, the model cannot be loaded, or its backend ended and
+            cannot be started again.
+    """
+    opened = listen(port)
+    try:
+        key = read_or_create_key(key_file)
+        model = await open_model(path, replace(options, report=write_log))
+        try:
+            await _serve(Service(model, key, opened.getsockname()[1], limits, prompt_log=prompt_log), opened, announce)
+        finally:
+            await model.close()
+    finally:
+        opened.close()
+
+
+async def _serve(service: Service, opened: socket.socket, announce: Callable[[ServedModel, str, str], None]) -> None:
+    server = _Server(
+        uvicorn.Config(
+            create_app(service),
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=int(GRACE_S),
+        )
+    )
+
+    def stop() -> None:
+        server.force_exit = server.should_exit  # the second signal does not wait for answers
+        server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    failing = asyncio.create_task(_stop_on_failure(service.model, stop))
+    announce(service.model, f"http://{HOST}:{service.port}", service.key)
+    await server.serve(sockets=[opened])
+    failing.cancel()
+    if service.model.failed.is_set():
+        raise InputError(f"{service.model.name}: {service.model.backend} ended and cannot be started again; see above")
+
+
+async def _stop_on_failure(model: ServedModel, stop: Callable[[], None]) -> None:
+    await model.failed.wait()
+    stop()
