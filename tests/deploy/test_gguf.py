@@ -274,13 +274,22 @@ def test_what_llama_cpp_would_compute_differently_is_refused(config: dict[str, A
     assert message in str(refused.value)
 
 
-def test_tokenizers_that_are_not_byte_level_are_refused_by_name(shared: Path) -> None:
+def test_unigram_tokenizers_are_refused_by_name(shared: Path) -> None:
     from jmedllm.models.tokenizer.load import read_tokenizer
 
     with pytest.raises(InputError, match=r"Unigram \(as of llm-jp\).*vLLM"):
         vocabulary(read_tokenizer(shared / "tokenizers/llm-jp-v2.2"), 100_000, [1])
-    with pytest.raises(InputError, match="SentencePiece BPE"):
-        vocabulary(sentencepiece(dummy_prefix=True), 400, [2])
+
+
+@pytest.mark.parametrize("dummy_prefix", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
+def test_sentencepiece_bpe_gives_the_same_token_ids(dummy_prefix: bool) -> None:
+    from jmedllm.deploy.gguf.pretokenizer import find_pre_tokenizer
+
+    tokenizer = sentencepiece(dummy_prefix=dummy_prefix, merges=(("a", "b"), ("▁a", "b")))
+    tokens = vocabulary(tokenizer, len(tokenizer), [2])
+    found = find_pre_tokenizer(tokenizer, tokens, ["ab ab a b Answer: (a) (b)", "e\u0301 ab\nab<turn>ab 薬"])
+    assert (found.name, found.normalized, found.scripts) == ("default", 0, ())
+    assert tokens.adds_space == dummy_prefix
 
 
 @pytest.mark.parametrize(

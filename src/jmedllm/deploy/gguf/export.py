@@ -81,6 +81,8 @@ def export_gguf(
         notice(f"gguf: {beside} tensors that text does not pass through are left out; the file cannot read pictures")
     tokens = vocabulary(source.tokenizer, source.config.vocab_size, source.ends)
     pre = find_pre_tokenizer(source.tokenizer, tokens, corpus_texts(source))
+    if pre.scripts:
+        notice(f"gguf: llama.cpp encodes text in {', '.join(pre.scripts)} differently; its other scripts are the same")
     described, importance = _described(source), _importance(source, FILE_TYPES[kind])
     unproved = output.with_name(f".{output.name}.unproved")
 

@@ -5,14 +5,14 @@ gives other token ids for some texts only, without any error.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unicodedata import normalize
 
 from jmedllm.deploy.divergence import TEXTS
-from jmedllm.deploy.gguf.vocabulary import Vocabulary, composition
+from jmedllm.deploy.gguf.vocabulary import MERGE_LIST, Vocabulary, composition
 from jmedllm.deploy.gguf.write import write_vocabulary
 from jmedllm.deploy.llama_cpp import LlamaServer, serving
 from jmedllm.errors import InputError
@@ -43,7 +43,7 @@ TRICKY = (
         "cafe\u0301 nai\u0308ve Å",
         "café naïve Å",
         "👩‍⚕️🩺💊 🇯🇵 👍🏽",
-        "Здравствуйте ΑΒΓ مرحبا שלום हिन्दी ไทย",
+        "Здравствуйте ΑΒΓ مرحبا שלום",
         "한국어 中文",
     ),
     *(
@@ -57,12 +57,20 @@ TRICKY = (
 )
 """Texts on which rules differ: white space, digits, apostrophes, sound marks, accents, emoji, scripts, signs."""
 
+SCRIPTS: Mapping[str, str] = {"Devanagari": "हिन्दी भाषा", "Thai": "ภาษาไทย", "Tamil": "தமிழ் மொழி"}
+"""Text in scripts with combining vowels by the name of the script. A rule may split it differently, which is reported:
+llama.cpp has no exact rule for gpt-oss."""
+
 _CANDIDATES = (
-    *("default", "gpt-2", "smollm", "llama-bpe", "qwen2", "qwen35", "tekken", "gpt-4o", "dbrx", "deepseek-llm"),
-    *("deepseek-v3", "deepseek-coder", "starcoder", "command-r", "falcon", "stablelm2", "poro-chat", "viking"),
-    *("superbpe", "trillion", "seed-coder", "hunyuan", "chatglm-bpe", "bloom", "mpt", "olmo", "exaone", "minerva-7b"),
+    *("default", "gpt-2", "smollm", "llama-bpe", "qwen2", "qwen35", "tekken", "gpt-4o", "tiny_aya", "dbrx"),
+    *("deepseek-llm", "deepseek-v3", "deepseek-coder", "starcoder", "command-r", "falcon", "stablelm2"),
+    *("poro-chat", "viking", "superbpe", "trillion", "seed-coder", "hunyuan", "chatglm-bpe", "bloom", "mpt"),
+    *("olmo", "exaone", "minerva-7b"),
 )
 """Names of rules that differ from each other, in the order of trial; those with the tokenizer's pattern come first."""
+
+_SENTENCEPIECE = ("default", MERGE_LIST)
+"""Names of rules for SentencePiece BPE: by scores, by the list of merges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +105,13 @@ class PreTokenizer:
         texts: number of texts with the same ids.
         normalized: how many of them llama.cpp encodes so only in Unicode's composed form (NFC), which it does not
             apply and the model's tokenizer does.
+        scripts: names of `SCRIPTS` in which token ids can differ.
     """
 
     name: str
     texts: int
     normalized: int
+    scripts: tuple[str, ...] = ()
 
 
 def special_texts(tokenizer: Tokenizer) -> list[str]:
@@ -135,19 +145,25 @@ def find_pre_tokenizer(tokenizer: Tokenizer, vocabulary: Vocabulary, texts: Sequ
     tried = trial_texts(tokenizer, texts)
     best: tuple[int, str, Difference | None] = (-1, "", None)
     with TemporaryDirectory(prefix="jmedllm-gguf-") as folder:
-        for name in candidates(tokenizer):
+        for name in candidates(tokenizer) if vocabulary.is_byte_level else _SENTENCEPIECE:
             file = Path(folder) / "vocabulary.gguf"
             write_vocabulary(vocabulary, name, file)
             with serving(file, context=256) as server:
                 agreed, difference = _agreement(server, tokenizer, tried)
+                others = _other_scripts(server, tokenizer) if difference is None else ()
             if difference is None:
-                return PreTokenizer(name, len(tried), normalized_count(tokenizer, tried))
+                return PreTokenizer(name, len(tried), normalized_count(tokenizer, tried), others)
             if agreed > best[0]:
                 best = agreed, name, difference
     raise InputError(
         f"gguf: llama.cpp has no rule that splits text as this tokenizer does; the nearest is {best[1]}, with "
         f"{best[2]}; serve the model directory with vLLM or transformers"
     )
+
+
+def _other_scripts(server: LlamaServer, tokenizer: Tokenizer) -> tuple[str, ...]:
+    found = zip(SCRIPTS, token_differences(server, tokenizer, tuple(SCRIPTS.values())), strict=True)
+    return tuple(script for script, difference in found if difference is not None)
 
 
 def _agreement(server: LlamaServer, tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[int, Difference | None]:

@@ -1,17 +1,21 @@
 """A tokenizer as metadata of a GGUF file."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 from unicodedata import normalize
 
 from jmedllm.errors import InputError
 from jmedllm.models.conversion.gguf_tokens import CONTROL, USER_DEFINED
 from jmedllm.models.tokenizer.encoding import Tokenizer
 
-NORMAL, UNUSED = 1, 5
-"""Token types of ordinary tokens, and of rows of the embedding without a token."""
+NORMAL, UNKNOWN, UNUSED, BYTE = 1, 2, 5, 6
+"""Token types of ordinary tokens, the unknown token, rows of the embedding without a token, and bytes."""
+
+MERGE_LIST = "gemma4"
+"""llama.cpp's name of SentencePiece BPE that follows the list of merges instead of scores."""
 
 _FIX = "serve the model directory with vLLM or transformers"
 
@@ -21,12 +25,16 @@ _ENDS = ("eos", "eot", "eom")
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """A byte-level BPE tokenizer as llama.cpp stores it.
+    """A BPE tokenizer as llama.cpp stores it.
 
     Attributes:
-        tokens: tokens by id, spelled in the characters of byte-level BPE.
+        tokens: tokens by id; of byte-level BPE in its characters.
         types: a token type for each.
         merges: pairs, separated by a space, the first merged first.
+        is_byte_level: whether text is split into bytes first; else it is SentencePiece BPE, with bytes for characters
+            without a token.
+        scores: of SentencePiece BPE a number for each token; pairs with the largest are merged first.
+        adds_space: whether SentencePiece BPE reads text as if a space preceded it.
         ids: ids of special tokens by llama.cpp's names, such as `bos`.
         add_bos: whether BOS begins each text.
         chat_template: the Jinja template, if the model has one.
@@ -36,6 +44,9 @@ class Vocabulary:
     tokens: tuple[str, ...]
     types: tuple[int, ...]
     merges: tuple[str, ...]
+    is_byte_level: bool
+    scores: tuple[float, ...]
+    adds_space: bool
     ids: Mapping[str, int]
     add_bos: bool
     chat_template: str | None
@@ -55,11 +66,12 @@ def vocabulary(tokenizer: Tokenizer, rows: int, ends: list[int]) -> Vocabulary:
     """
     description = json.loads(tokenizer.backend_tokenizer.to_str()) if tokenizer.is_fast else {"model": {}}
     model = description["model"]
-    _require_byte_level(description)
+    _require_bpe(model.get("type"))
+    is_byte_level = not model.get("byte_fallback")
     tokens = [f"[PAD{number}]" for number in range(rows)]
     types = [UNUSED] * rows
     for token, number in model["vocab"].items():
-        tokens[number], types[number] = token, NORMAL
+        tokens[number], types[number] = token, BYTE if not is_byte_level and _BYTE.fullmatch(token) else NORMAL
     for added in description["added_tokens"]:
         tokens[added["id"]] = added["content"]
         types[added["id"]] = CONTROL if added["special"] else USER_DEFINED
@@ -71,10 +83,15 @@ def vocabulary(tokenizer: Tokenizer, rows: int, ends: list[int]) -> Vocabulary:
     ids = dict(zip(_ENDS, ends, strict=False))
     others = {"bos": tokenizer.bos_token_id, "padding": tokenizer.pad_token_id, "unknown": tokenizer.unk_token_id}
     ids |= {name: number for name, number in others.items() if number is not None}
-    merges = (pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"])
+    if not is_byte_level and tokenizer.unk_token_id is not None:
+        types[tokenizer.unk_token_id] = UNKNOWN
+    merges = tuple(pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"])
     first = tokenizer("")["input_ids"]
     return Vocabulary(
-        tuple(tokens), tuple(types), tuple(merges), ids,
+        tuple(tokens), tuple(types), merges, is_byte_level,
+        scores=() if is_byte_level else _scores(tokens, merges),
+        adds_space=not is_byte_level and tokenizer.tokenize("a")[:1] != ["a"],
+        ids=ids,
         add_bos=bool(first) and first[0] == tokenizer.bos_token_id,
         chat_template=tokenizer.chat_template,
         normalizer=composition(tokenizer),
@@ -84,21 +101,31 @@ def vocabulary(tokenizer: Tokenizer, rows: int, ends: list[int]) -> Vocabulary:
 def composition(tokenizer: Tokenizer) -> Literal["NFC", ""]:
     """Return the Unicode form into which a tokenizer brings text and llama.cpp does not."""
     normalizer = tokenizer.backend_tokenizer.normalizer
-    composes = normalizer is not None and normalizer.normalize_str(_DECOMPOSED) == normalize("NFC", _DECOMPOSED)
+    composes = normalizer is not None and normalize("NFC", _DECOMPOSED) in normalizer.normalize_str(_DECOMPOSED)
     return "NFC" if composes else ""
 
 
 _DECOMPOSED = "e\u0301"
 
 
-def _require_byte_level(description: Mapping[str, Any]) -> None:
-    """Check that a tokenizer is byte-level BPE.
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
+
+
+def _scores(tokens: list[str], merges: tuple[str, ...]) -> tuple[float, ...]:
+    """Return the score of each token: the negative number of the first merge that makes it."""
+    ranks: dict[str, int] = {}
+    for rank, pair in enumerate(merges):
+        ranks.setdefault(pair.replace(" ", ""), rank)
+    return tuple(float(-ranks.get(token, len(merges))) for token in tokens)
+
+
+def _require_bpe(kind: str | None) -> None:
+    """Check that a tokenizer is BPE.
 
     Raises:
         InputError: it is of another kind.
     """
-    kind = description["model"].get("type")
-    if kind == "BPE" and not description["model"].get("byte_fallback"):
+    if kind == "BPE":
         return
-    named = {"Unigram": "Unigram (as of llm-jp)", "BPE": "SentencePiece BPE"}.get(kind, f"of the kind {kind}")
+    named = "Unigram (as of llm-jp)" if kind == "Unigram" else f"of the kind {kind}"
     raise InputError(f"gguf: the tokenizer is {named}, which llama.cpp would encode differently; {_FIX}")

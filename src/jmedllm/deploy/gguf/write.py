@@ -14,7 +14,7 @@ from jmedllm.deploy.gguf.importance import Importance
 from jmedllm.deploy.gguf.quantize import quantizing
 from jmedllm.deploy.gguf.tensors import exported_tensors, shapes, stored_tensors
 from jmedllm.deploy.gguf.types import FileType, encoded, encoded_size, tensor_format
-from jmedllm.deploy.gguf.vocabulary import Vocabulary
+from jmedllm.deploy.gguf.vocabulary import MERGE_LIST, Vocabulary
 from jmedllm.files import atomic_file
 from jmedllm.progress import progress
 
@@ -130,10 +130,17 @@ def file_metadata(config: Any, vocabulary: Vocabulary, pre: str, file_type: File
 _QUANTIZATION_VERSION = 2
 
 
+def _model(vocabulary: Vocabulary, pre: str) -> str:
+    """Return llama.cpp's kind of tokenizer; a merge list of SentencePiece BPE is a kind and a rule at once."""
+    if vocabulary.is_byte_level:
+        return "gpt2"
+    return pre if pre == MERGE_LIST else "llama"
+
+
 def vocabulary_metadata(vocabulary: Vocabulary, pre: str) -> dict[str, Any]:
     """Return a tokenizer's metadata by key."""
     found: dict[str, Any] = {
-        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.model": _model(vocabulary, pre),
         "tokenizer.ggml.pre": pre,
         "tokenizer.ggml.tokens": list(vocabulary.tokens),
         "tokenizer.ggml.token_type": list(vocabulary.types),
@@ -142,6 +149,9 @@ def vocabulary_metadata(vocabulary: Vocabulary, pre: str) -> dict[str, Any]:
         "tokenizer.ggml.add_bos_token": vocabulary.add_bos,
         "jmedllm.normalizer": vocabulary.normalizer,
     }
+    if not vocabulary.is_byte_level:
+        found["tokenizer.ggml.scores"] = list(vocabulary.scores)
+        found["tokenizer.ggml.add_space_prefix"] = vocabulary.adds_space
     if vocabulary.chat_template:
         found["tokenizer.chat_template"] = vocabulary.chat_template
     return found
