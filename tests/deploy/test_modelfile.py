@@ -175,7 +175,7 @@ def test_the_command_writes_beside_the_file_and_keeps_what_it_did_not_write(tmp_
         "template: the same prompts as the chat template in 8 conversations",
         "an answer ends with: </s> or <end_of_turn>",
         "context: 8192 tokens, 1 MiB of keys and values",
-        "note: the chat template removes white space at both ends of user and assistant messages; Ollama does not",
+        "note: the chat template changes white space at the ends of user and assistant messages; Ollama does not",
     ]
     assert f"ollama create NAME -f {written}" in errors
     text = written.read_text(encoding="utf-8")

@@ -80,7 +80,7 @@ def written(source: str) -> tuple[GoTemplate, list[Mode]]:
     return found, modes(dated, chat_format(dated))
 
 
-TRIMS = "the chat template removes white space at both ends of {} messages; Ollama does not"
+TRIMS = "the chat template changes white space at the ends of {} messages; Ollama does not"
 THINKS = "Ollama lets the model think unless a request says think: false; transformers does not"
 DATED = "the chat template writes today's date in a form that Ollama cannot; it is always that of 2026-11-30"
 NOTES = {
@@ -125,6 +125,30 @@ def test_smollm2_in_ollama() -> None:
         '{{ $first = false }}{{ else if eq .Role "assistant" }}{{ .Content }}{{ end }}{{ end }}'
     )
     assert mode.condition == "" and found.conversations == 8 and found.notes == ()
+
+
+KEPT = """{%- for m in messages -%}{{- '<|' + m.role + '|>' -}}
+{%- if m.role == 'assistant' -%}{{- '<think>\n' + (m.reasoning_content or '') + '\n</think>\n\n' -}}{%- endif -%}
+{{- m.content + '<|end|>' -}}{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|assistant|><think>\n' -}}{%- endif -%}"""
+STRIPS_TOGETHER = """{%- for m in messages if m.role != 'system' -%}
+{%- set has = loop.first and messages[0].role == 'system' -%}
+{%- set system = '<<SYS>>' + messages[0].content + '<</SYS>>\n' if has else '' -%}
+{{- '[INST] ' + (system + m.content).strip() + ' [/INST]' if m.role == 'user' else ' ' + m.content + ' </s>' -}}
+{%- endfor -%}"""
+
+
+def test_thoughts_of_earlier_turns_stay_where_the_chat_template_keeps_them() -> None:
+    """A message without a thought has an empty one, as in the templates of newer thinking models."""
+    found, ways = written(KEPT)
+    assert "{{ if .Thinking }}<think>\n{{ .Thinking }}\n</think>\n\n{{ else }}<think>\n\n</think>\n\n{{ end }}" in (
+        found.text
+    )
+    assert len(ways) == 3 and found.conversations == 48  # on, off, and neither
+
+
+def test_white_space_that_depends_on_the_system_message_is_reported() -> None:
+    assert written(STRIPS_TOGETHER)[0].notes == (TRIMS.format("user"),)
 
 
 ALTERNATES = "{% for m in messages %}{{ m.role }}:{{ m.content }}{{ loop.index }}\n{% endfor %}"

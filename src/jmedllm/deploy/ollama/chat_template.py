@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-from jmedllm.deploy.ollama.choice import DATE, SYSTEM, Conditions, Table, choice, literal, refusal
+from jmedllm.deploy.ollama.choice import DATE, SYSTEM, Conditions, choice, literal, refusal
 from jmedllm.deploy.ollama.modes import Mode, modes
-from jmedllm.deploy.ollama.same_text import INSTEAD, require_same, trims
+from jmedllm.deploy.ollama.same_text import INSTEAD, changes_white_space, require_same
 from jmedllm.errors import InputError
 from jmedllm.models.chat import ChatTemplate, Message, with_needed_system, with_thought
 from jmedllm.models.chat_format import ChatFormat, chat_format
@@ -21,6 +21,8 @@ from jmedllm.models.thoughts import PUBLISHED
 _THOUGHT = "\ue012"
 _MARKS = ("\ue020", "\ue030", "\ue021", "\ue031", "\ue022")
 """Private characters that stand for the messages of three turns; no template contains them."""
+
+_ROLES = ("system", "user", "assistant")
 
 _DAY, _OTHER_DAY = "1987-06-05", "2031-02-04"
 """Dates on which templates that read the date are rendered."""
@@ -74,9 +76,9 @@ def _checked(ways: Sequence[Mode], others: Sequence[Mode], found: ChatFormat, bo
     text = _go_text(ways, found, bos)
     count = require_same(text, others, found, bos)
     notes = []
-    if trimmed := [role for role in ("system", "user", "assistant") if trims(text, others, role, bos)]:
-        roles = " and ".join(trimmed)
-        notes.append(f"the chat template removes white space at both ends of {roles} messages; Ollama does not")
+    if changed := [role for role in _ROLES if changes_white_space(text, others, role, bos)]:
+        roles = " and ".join(changed)
+        notes.append(f"the chat template changes white space at the ends of {roles} messages; Ollama does not")
     if "on" in found.settings and not found.thinks:
         notes.append("Ollama lets the model think unless a request says think: false; transformers does not")
     return GoTemplate(text, count, tuple(notes))
@@ -88,9 +90,10 @@ def _go_text(ways: Sequence[Mode], found: ChatFormat, bos: str) -> str:
     _without_bos(before, bos)
     markers = [token.content for token in ways[-1].template.tokenizer.added_tokens_decoder.values()]
     conditions = Conditions([mode.condition for mode in ways], markers)
+    thought = _thought(ways[-1].template, found, after)
     opening, closing = choice(before, conditions), choice(after, conditions)
     user = f"{opening}{{{{ .Content }}}}{closing}" + "{{ $first = false }}" * ("$first" in opening + closing)
-    answer = f"{_thought(ways[-1].template, found, after)}{{{{ .Content }}}}"
+    answer = f"{thought}{{{{ .Content }}}}"
     loop = (
         f'{{{{ if eq .Role "user" }}}}{user}{{{{ else if eq .Role "assistant" }}}}{answer}{{{{ end }}}}{{{{ end }}}}'
     )
@@ -170,10 +173,11 @@ def _without_bos(before: dict[Any, str], bos: str) -> None:
         before[key] = before[key].removeprefix(bos)
 
 
-def _thought(template: ChatTemplate, found: ChatFormat, after: Table) -> str:
+def _thought(template: ChatTemplate, found: ChatFormat, after: dict[Any, str]) -> str:
     """Write the thought of an assistant message, from which Ollama learns the markers of thoughts in answers.
 
-    Most templates leave out the thoughts of earlier turns. Then only an answer that is being continued has one.
+    Most templates leave out the thoughts of earlier turns. Then only an answer that is being continued has one. Where
+    they stay, a message without a thought may have an empty one; it is moved here from the text `after` the question.
     """
     if found.thought is None:
         return ""
@@ -181,13 +185,19 @@ def _thought(template: ChatTemplate, found: ChatFormat, after: Table) -> str:
     if not opening:  # the prompt ends with it
         named = (each.opening for each in (*found.markers, *PUBLISHED) if each.closing == closing.strip())
         opening = next(named, "") + "\n" * closing.startswith("\n")
-    condition = "and $last .Thinking"
-    if found.thought.kept and found.thought.key:
-        question, answer, following = _MARKS[:3]
-        said = with_thought({"role": "assistant", "content": answer}, _THOUGHT, found.thought.key)
-        messages = [{"role": "user", "content": question}, said, {"role": "user", "content": following}]
-        text = with_needed_system(template).prompt(messages).partition(question)[2].partition(answer)[0]
-        between = next(text for key, text in after.items() if not key[2])
-        opening, _, closing = text.removeprefix(between).partition(_THOUGHT)
-        condition = ".Thinking"
-    return f"{{{{ if {condition} }}}}{literal(opening)}{{{{ .Thinking }}}}{literal(closing)}{{{{ end }}}}"
+    if not (found.thought.kept and found.thought.key):
+        return f"{{{{ if and $last .Thinking }}}}{literal(opening)}{_SAID_THOUGHT}{literal(closing)}{{{{ end }}}}"
+    question, answer, following = _MARKS[:3]
+    said = with_thought({"role": "assistant", "content": answer}, _THOUGHT, found.thought.key)
+    messages = [{"role": "user", "content": question}, said, {"role": "user", "content": following}]
+    text = with_needed_system(template).prompt(messages).partition(question)[2].partition(answer)[0]
+    before, _, closing = text.partition(_THOUGHT)
+    start = before.rfind(opening.strip())
+    empty = next(text for key, text in after.items() if not key[2])[start:]
+    for key in [key for key in after if not key[2]]:
+        after[key] = after[key].removesuffix(empty)
+    otherwise = f"{{{{ else }}}}{literal(empty)}" * bool(empty)
+    return f"{{{{ if .Thinking }}}}{literal(before[start:])}{_SAID_THOUGHT}{literal(closing)}{otherwise}{{{{ end }}}}"
+
+
+_SAID_THOUGHT = "{{ .Thinking }}"

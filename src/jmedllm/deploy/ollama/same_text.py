@@ -56,22 +56,25 @@ def require_same(text: str, ways: Sequence[Mode], found: ChatFormat, bos: str) -
     return count
 
 
-def trims(text: str, ways: Sequence[Mode], role: str, bos: str) -> bool:
-    """Return whether the Jinja template removes white space at the ends of the messages of one role.
+def changes_white_space(text: str, ways: Sequence[Mode], role: str, bos: str) -> bool:
+    """Return whether the Jinja template changes white space at the ends of the messages of one role.
 
     Raises:
-        InputError: it does something else with them.
+        InputError: it changes more than that.
     """
-    removed = False
+    changes = False
     for mode, system in product(ways, ("", "s")):
         plain = _conversation(system, ("q", "a", "q"))
         edges = [each | {"content": _EDGE % each["content"]} if each["role"] == role else each for each in plain]
-        if _difference(text, mode, edges, edges, bos) is None:
+        try:
+            wanted = mode.template.prompt(edges)
+        except InputError:  # it takes no conversation of this kind
             continue
-        if (difference := _difference(text, mode, edges, plain, bos)) is not None:
-            raise InputError(f"ollama: {difference}; {INSTEAD}")
-        removed = True
-    return removed
+        found = bos + ollama_prompt(text, mode, edges)
+        if "".join(wanted.split()) != "".join(found.split()):
+            raise InputError(f"ollama: {_first_difference(wanted, found, len(edges))}; {INSTEAD}")
+        changes = changes or wanted != found
+    return changes
 
 
 def _difference(text: str, mode: Mode, given: Sequence[Message], said: Sequence[Message], bos: str) -> str | None:
@@ -92,12 +95,14 @@ def _difference(text: str, mode: Mode, given: Sequence[Message], said: Sequence[
         found = bos + ollama_prompt(text, mode, said)
     except InputError as error:
         return str(error)
-    if wanted == found:
-        return None
+    return None if wanted == found else _first_difference(wanted, found, len(given))
+
+
+def _first_difference(wanted: str, found: str, messages: int) -> str:
     at = len(shared_start([wanted, found]))
     excerpts = [repr(each[max(0, at - 20) : at + 20]) for each in (wanted, found)]
     return (
-        f"no Go template renders this chat template: a prompt of {len(given)} messages differs at character {at}, "
+        f"no Go template renders this chat template: a prompt of {messages} messages differs at character {at}, "
         f"{excerpts[0]} in the chat template, {excerpts[1]} in Go"
     )
 
