@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from jmedllm.cli.ending import options, print_ending
+from jmedllm.cli.options import Data, split
 from jmedllm.cli.serve import deploy_serve
 from jmedllm.errors import InputError
 
@@ -27,6 +28,18 @@ Adapter = Annotated[
 Ceiling = Annotated[
     float,
     typer.Option(min=0, help="Largest KL divergence of types below q8_0 from the model, in nats per token."),
+]
+ExamNames = Annotated[
+    str | None,
+    typer.Option(
+        "--exam",
+        metavar="BENCHMARKS",
+        help="Benchmarks or files of your own questions, which the model and the file both answer.",
+        show_default="none",
+    ),
+]
+ExamItems = Annotated[
+    int | None, typer.Option(help="Only the first N items of each benchmark of the exam.", show_default="all")
 ]
 Trust = Annotated[
     bool,
@@ -58,14 +71,19 @@ def deploy_gguf(
     adapter: Adapter = None,
     accept_divergence: Ceiling = 0.1,
     proof: Annotated[bool, typer.Option(help="Prove that the file is the model.")] = True,
+    exam_names: ExamNames = None,
+    data: Data = Path("data"),
+    limit: ExamItems = None,
 ) -> None:
     """Export a model as a GGUF file, for llama.cpp, with proof."""
+    from jmedllm.deploy.gguf.benchmarks import benchmarks_of
     from jmedllm.deploy.gguf.export import export_gguf
     from jmedllm.deploy.gguf.source import open_source
     from jmedllm.precision import choose_precision
 
     with open_source(source, adapter, choose_precision("auto", "cpu")) as opened:
-        exported = export_gguf(opened, output, file_type, ceiling=accept_divergence, proved=proof)
+        chosen = benchmarks_of(source, opened, split(exam_names), data, limit) if exam_names else None
+        exported = export_gguf(opened, output, file_type, ceiling=accept_divergence, benchmarks=chosen, proved=proof)
     formats = ", ".join(f"{count} {name}" for name, count in sorted(exported.written.formats.items()))
     typer.echo(f"tensors: {formats}")
     if exported.written.fallbacks:
@@ -99,9 +117,13 @@ def deploy_prove(
     ] = None,
     adapter: Adapter = None,
     accept_divergence: Ceiling = 0.1,
+    exam_names: ExamNames = None,
+    data: Data = Path("data"),
+    limit: ExamItems = None,
     trust: Trust = False,
 ) -> None:
     """Prove that a GGUF file or a server is the model."""
+    from jmedllm.deploy.gguf.benchmarks import benchmarks_of
     from jmedllm.deploy.gguf.export import prove_file
     from jmedllm.deploy.gguf.proof import prove_server
     from jmedllm.deploy.gguf.source import open_source
@@ -111,11 +133,14 @@ def deploy_prove(
 
     if (file is None) == (server is None):
         raise InputError("deploy prove: give either a FILE.gguf or --server URL")
+    if server is not None and exam_names is not None:
+        raise InputError("deploy prove --exam: a server takes an exam with jmedllm eval --backend openai")
     if file is not None:
         require_trusted(file, trust)
     with open_source(against, adapter, choose_precision("auto", "cpu")) as opened:
         if file is not None:
-            print_proof(prove_file(file, opened, ceiling=accept_divergence))
+            chosen = benchmarks_of(against, opened, split(exam_names), data, limit) if exam_names else None
+            print_proof(prove_file(file, opened, ceiling=accept_divergence, benchmarks=chosen))
         elif server is not None:
             served = LlamaServer(server.rstrip("/").removesuffix("/v1"), os.environ.get("OPENAI_API_KEY"))
             print_proof(prove_server(served, opened, ceiling=accept_divergence))
@@ -215,3 +240,14 @@ def print_proof(proof: "Proof") -> None:
     typer.echo(f"(KL of served files: the {proof.top_tokens} most likely tokens one by one, the others as one)")
     prompts = "chats" if proof.chats else "plain questions (the model has no chat template)"
     typer.echo(f"greedy answers to {proof.answers.prompts} {prompts}: {proof.answers.same} the same")
+    for row in proof.benchmarks:
+        of = f"exam {row.benchmark} {row.language}, {row.n:,} items, scorer {row.scorer}"
+        trained = f"model {row.trained:.1%} ({_interval(row.trained_interval)})"
+        served = f"file {row.served:.1%} ({_interval(row.served_interval)})"
+        only = f"only the model right {row.only_trained}, only the file {row.only_served}, p = {row.p:.2g}"
+        typer.echo(f"{of}: {row.same:,} responses the same; {trained}, {served}; {only}")
+
+
+def _interval(bounds: tuple[float, float]) -> str:
+    low, high = bounds
+    return f"{100 * low:.1f} to {100 * high:.1f}"

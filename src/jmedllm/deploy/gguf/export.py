@@ -1,7 +1,7 @@
 """Export a model as a GGUF file that carries its proof."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 
 from jmedllm.corpus import demo
 from jmedllm.deploy.gguf.architectures import architecture_of
+from jmedllm.deploy.gguf.benchmarks import Benchmarks, compare_on_benchmarks
 from jmedllm.deploy.gguf.importance import TOKENS, Importance, importance_matrix
 from jmedllm.deploy.gguf.pretokenizer import PreTokenizer, find_pre_tokenizer
 from jmedllm.deploy.gguf.proof import CEILING, FULL, Coverage, Proof, prove
@@ -21,7 +22,7 @@ from jmedllm.deploy.gguf.write import Written, write_gguf
 from jmedllm.deploy.llama_cpp import require_llama_cpp
 from jmedllm.deploy.trust import add_trusted
 from jmedllm.errors import InputError
-from jmedllm.files import to_json
+from jmedllm.files import to_json, write_atomic
 from jmedllm.models.conversion.gguf import read_gguf, require_gguf
 from jmedllm.models.folder import fingerprint
 from jmedllm.models.loading import load_network
@@ -55,6 +56,7 @@ def export_gguf(
     *,
     ceiling: float = CEILING,
     coverage: Coverage = FULL,
+    benchmarks: Benchmarks | None = None,
     proved: bool = True,
 ) -> Exported:
     """Export a model as a GGUF file and prove that it is the same model. The same input gives the same bytes.
@@ -67,6 +69,7 @@ def export_gguf(
         kind: one of `FILE_TYPES`.
         ceiling: see `prove`.
         coverage: see `prove`.
+        benchmarks: benchmarks that the model and the file both answer, as part of the proof.
         proved: whether to prove it.
 
     Raises:
@@ -76,6 +79,8 @@ def export_gguf(
     require_llama_cpp("deploy gguf")
     if output.exists() and not output.is_file():
         raise InputError(f"{output}: is not a file; choose another --output")
+    if benchmarks is not None:
+        benchmarks.tasks()  # missing questions are reported before the long search
     architecture_of(source.config)  # an unsupported one is reported before the long search
     if beside := left_out(source.folder):
         notice(f"gguf: {beside} tensors that text does not pass through are left out; the file cannot read pictures")
@@ -92,10 +97,13 @@ def export_gguf(
 
     try:
         written = write(unproved, described)
-        proof = prove(unproved, source, pre, ceiling=ceiling, coverage=coverage) if proved else None
+        proof = _prove(unproved, source, pre, ceiling, coverage, benchmarks) if proved else None
         if proof is not None:  # the tensors are the same again
             described |= {"jmedllm.proof": to_json(proof.record())}
             write(unproved, described)
+            write_atomic(proof_file(output), to_json(proof.record(), indent=2) + "\n")
+        else:
+            proof_file(output).unlink(missing_ok=True)
         unproved.replace(output)
         add_trusted(output)
     finally:
@@ -103,18 +111,32 @@ def export_gguf(
     return Exported(written, pre, proof)
 
 
-def prove_file(file: Path, source: Source, *, ceiling: float = CEILING) -> Proof:
-    """Prove a file that exists already.
+def proof_file(file: Path) -> Path:
+    """Return the path of the record beside a file, which has the same values as its metadata."""
+    return file.with_name(f"{file.name.removesuffix('.gguf')}.proof.json")
+
+
+def _prove(
+    file: Path, source: Source, pre: PreTokenizer, ceiling: float, coverage: Coverage, benchmarks: Benchmarks | None
+) -> Proof:
+    proof = prove(file, source, pre, ceiling=ceiling, coverage=coverage)
+    return proof if benchmarks is None else replace(proof, benchmarks=compare_on_benchmarks(file, source, benchmarks))
+
+
+def prove_file(file: Path, source: Source, *, ceiling: float = CEILING, benchmarks: Benchmarks | None = None) -> Proof:
+    """Prove a file that exists already; see `export_gguf`.
 
     Raises:
         InputError: see `prove`; or a package is missing.
     """
     require_gguf()
     require_llama_cpp("deploy prove")
+    if benchmarks is not None:
+        benchmarks.tasks()
     read_gguf(file)  # a missing or damaged file is reported before the long search
     tokens = vocabulary(source.tokenizer, source.config.vocab_size, source.ends)
     pre = find_pre_tokenizer(source.tokenizer, tokens, corpus_texts(source))
-    return prove(file, source, pre, ceiling=ceiling)
+    return _prove(file, source, pre, ceiling, FULL, benchmarks)
 
 
 def _importance(source: Source, file_type: FileType) -> Importance | None:

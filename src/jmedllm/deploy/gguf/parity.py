@@ -206,3 +206,33 @@ def greedy_answer(server: LlamaServer, prompt: Sequence[int], tokens: int) -> li
     """Return the ids of a greedy answer, up to the token that ends it for the server."""
     body = {"prompt": list(prompt), "n_predict": tokens, "temperature": -1, "return_tokens": True}
     return [int(number) for number in server.post("/completion", body | {"cache_prompt": False})["tokens"]]
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkAgreement:
+    """Responses and scores of the model and its file on the same items.
+
+    Attributes:
+        n: number of items.
+        same: number of items with the same response, letter by letter.
+        trained: score of the model in transformers, from 0 to 1.
+        trained_interval: its 95 % interval.
+        served: score of the file.
+        served_interval: its 95 % interval.
+        only_trained: items on which the model has the higher score.
+        only_served: items on which the file has it.
+        p: two-sided p-value of the difference: McNemar's exact test, for graded scores a permutation test.
+    """
+
+    benchmark: str
+    language: str
+    scorer: str
+    n: int
+    same: int
+    trained: float
+    trained_interval: tuple[float, float]
+    served: float
+    served_interval: tuple[float, float]
+    only_trained: int
+    only_served: int
+    p: float

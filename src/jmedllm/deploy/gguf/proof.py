@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from jmedllm.deploy.gguf.parity import Agreement, Parity, greedy_agreement, parity, require_ends
+from jmedllm.deploy.gguf.parity import Agreement, BenchmarkAgreement, Parity, greedy_agreement, parity, require_ends
 from jmedllm.deploy.gguf.pretokenizer import (
     PreTokenizer,
     normalized_count,
@@ -101,6 +101,7 @@ class Proof:
             makes its KL divergence a lower bound.
         answers: greedy answers of the file.
         chats: whether the answers are to chats, rendered by the model's template, and not to plain questions.
+        benchmarks: results on benchmarks that the model and the file both answered.
     """
 
     texts: int
@@ -110,6 +111,7 @@ class Proof:
     top_tokens: int
     answers: Agreement
     chats: bool
+    benchmarks: tuple[BenchmarkAgreement, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """Return the values for metadata and reports."""
@@ -215,7 +217,7 @@ def require_same_metadata(gguf: Gguf, source: Source, pre: str) -> str:
     described = (f"{gguf.architecture}.", "tokenizer.")
     added = {key: None for key in gguf.metadata if key.startswith(described) and key not in expected}
     for key, value in (expected | added).items():
-        found = gguf.metadata.get(key)
+        found = gguf.metadata.get(key, "" if value == "" else None)  # a file stores no empty texts
         is_same = abs(found - value) <= 1e-6 * abs(value) if isinstance(value, float) and found else found == value
         if not is_same:
             there = "missing" if value is None else shortened(value)

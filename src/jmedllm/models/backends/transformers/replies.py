@@ -99,9 +99,10 @@ class Decoder:
         chosen = next_tokens(decoding, logits, rows, draws)
         for reply, token in zip(replies, chosen, strict=True):
             if reply.finish_reason is None:
-                self._add(reply, token)
+                self.add(reply, token)
 
-    def _add(self, reply: Reply, token: int) -> None:
+    def add(self, reply: Reply, token: int) -> None:
+        """Add the token that the model has written next; `extend` does so from logits."""
         reply.times.append(time.monotonic())
         if reply.pending:
             reply.written.append(reply.pending.pop(0))
