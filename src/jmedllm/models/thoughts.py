@@ -115,7 +115,8 @@ _NARROW = str.maketrans("＜＞／｜［］", "<>/|[]")
 """Full-width brackets of Japanese keyboards; each maps to one character, so that positions stay the same."""
 
 
-def _folded(marker: str) -> str:
+def folded(marker: str) -> str:
+    """Return a text in the form in which markers are compared; it has as many characters in nearly all cases."""
     return marker.translate(_NARROW).casefold()
 
 
@@ -129,9 +130,9 @@ def has_unknown(text: str) -> bool:
 @cache
 def _pattern(thoughts: tuple[Thought, ...]) -> tuple[re.Pattern[str], dict[str, Border]]:
     """Build one expression for all markers, and the kind of each marker by its folded text."""
-    kinds = {_folded(each.opening): Border(0, 0, "opening", each) for each in thoughts}
-    kinds |= {_folded(each.closing): Border(0, 0, "closing", each) for each in thoughts}
-    kinds |= {_folded(each): Border(0, 0, "answer") for each in ANSWERS}
+    kinds = {folded(each.opening): Border(0, 0, "opening", each) for each in thoughts}
+    kinds |= {folded(each.closing): Border(0, 0, "closing", each) for each in thoughts}
+    kinds |= {folded(each): Border(0, 0, "answer") for each in ANSWERS}
     return re.compile(rf"{_HARMONY.pattern}|{_CUT_HEADER.pattern}|(?i:{_any_of(kinds)})"), kinds
 
 
@@ -154,7 +155,7 @@ def borders(text: str, more: Sequence[Thought] = ()) -> Iterator[Border]:
     pattern, kinds = _pattern((*PUBLISHED, *more))
     for found in pattern.finditer(text.translate(_NARROW)):
         start, end = found.span()
-        if known := kinds.get(_folded(found[0])):
+        if known := kinds.get(folded(found[0])):
             # Ordinary words are a marker only at the start of the text.
             if known.kind == "opening" and found[0][0].isalpha() and text[:start].strip():
                 continue

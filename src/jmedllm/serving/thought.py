@@ -10,6 +10,7 @@ from jmedllm.models.thoughts import (
     Border,
     Thought,
     borders,
+    folded,
     leaves_thought_open,
     thoughts_of_template,
     without_headers,
@@ -21,8 +22,10 @@ MessageField = Literal["reasoning_content", "content"]
 CHANNEL = "<|channel|>"
 _HARMONY = ("<|start|>", CHANNEL, "<|message|>", "<|constrain|>", "<|end|>")
 """Special tokens of the Harmony format (gpt-oss)."""
-_HEADER = re.compile(r"(?:<\|end\|>|<\|start\|>|<\|channel\|>)[^\n]{0,80}\Z")
-"""A header between two messages of that format, which may be incomplete."""
+_HEADER = re.compile(r"(?:<\|end\|>|<\|start\|>|<\|channel\|?>)[^\n]{0,80}\Z")
+"""A header between two messages of that format or of Gemma 4, which may be incomplete."""
+_ENDING = re.compile(r"\s*(?:<\|end\|>)?\s*(?:<\|start\|>\s*assistant[^<]*)?\Z")
+"""What that format writes between two messages, before the next channel."""
 
 
 def markers_of(template: str | None) -> tuple[Thought, ...]:
@@ -69,8 +72,9 @@ class Splitter:
         self._markers = markers
         self._has_thought = self.part == "reasoning_content"
         self._wrote = False  # whether the thought has any text
-        closings = {each.closing.casefold() for each in markers} | {each.casefold() for each in ANSWERS}
-        openings = {each.opening.casefold() for each in markers if not each.nested} | {_HARMONY_ANSWER}
+        self._gap = ""  # written before the next text of the thought
+        closings = {folded(each.closing) for each in markers} | {folded(each) for each in ANSWERS}
+        openings = {folded(each.opening) for each in markers if not each.nested} | {CHANNEL, _HARMONY_ANSWER}
         self._begin = {"content": _beginnings(openings), "reasoning_content": _beginnings(closings)}
 
     def feed(self, text: str) -> Iterator[tuple[MessageField, str]]:
@@ -82,7 +86,8 @@ class Splitter:
                 text = self._keep(text)
                 break
             if self.part == "reasoning_content":
-                yield from self._emit(without_headers(text[: border.start]))
+                yield from self._emit(_ENDING.sub("", text[: border.start]))
+                self._gap = "\n\n" if self._wrote else ""
             self._has_thought = self._has_thought or border.kind == "opening"
             self.part = "reasoning_content" if border.kind == "opening" else "content"
             text = text[border.end :]
@@ -97,6 +102,8 @@ class Splitter:
     def _border(self, text: str) -> Border | None:
         """Return the first marker that counts where the text is."""
         for each in borders(text, self._markers):
+            if each.thought is None and each.kind == "opening" and not text[: each.end].endswith(_HARMONY[2]):
+                return None  # a header that is not complete yet
             is_nested = each.thought is not None and each.thought.nested
             if self.part == "reasoning_content":
                 if not is_nested and (each.kind != "opening" or each.thought is None):
@@ -110,14 +117,14 @@ class Splitter:
     def _keep(self, text: str) -> str:
         """Return the text that is certain, and keep the rest."""
         beginnings = self._begin[self.part]
-        folded = text.casefold()
+        narrow = folded(text)
         if self.part == "content":
-            may_open = not text.strip() or folded.lstrip() in beginnings or _HEADER.match(text.lstrip())
+            may_open = not text.strip() or narrow.lstrip() in beginnings or _HEADER.match(text.lstrip())
             self.kept = text if may_open else ""
             return "" if may_open else text
         place = len(text.rstrip())
         for length in range(1, min(len(text), _LONGEST) + 1):
-            if len(folded) == len(text) and folded[-length:] in beginnings:
+            if len(narrow) == len(text) and narrow[-length:] in beginnings:
                 place = min(place, len(text[:-length].rstrip()))
         if header := _HEADER.search(text):
             place = min(place, header.start())
@@ -131,7 +138,7 @@ class Splitter:
         if not text:
             return
         if self.part == "reasoning_content":
-            self._wrote = True
+            self._wrote, text, self._gap = True, self._gap + text, ""
         else:
             self.answered = True
         yield self.part, text
