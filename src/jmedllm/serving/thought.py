@@ -75,7 +75,7 @@ class Splitter:
         self._gap = ""  # written before the next text of the thought
         closings = {folded(each.closing) for each in markers} | {folded(each) for each in ANSWERS}
         openings = {folded(each.opening) for each in markers if not each.nested} | {CHANNEL, _HARMONY_ANSWER}
-        self._begin = {"content": _beginnings(openings), "reasoning_content": _beginnings(closings)}
+        self._begin = {"content": _beginnings(openings), "reasoning_content": _beginnings(closings | set(_HARMONY))}
 
     def feed(self, text: str) -> Iterator[tuple[MessageField, str]]:
         """Yield the text that is certain with this piece, by part."""
