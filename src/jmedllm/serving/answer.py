@@ -1,16 +1,18 @@
 """From a checked request to the parts of its answer, whatever runs the model."""
 
 import math
+import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from random import Random
 
 from jmedllm.errors import InputError
 from jmedllm.models.thoughts import Thought
 from jmedllm.serving.fields import BadRequest, GenerationRequest
 from jmedllm.serving.model import FinishReason, Listed, Piece, Sampling, ServedModel
-from jmedllm.serving.prompt import render
+from jmedllm.serving.prompt import RESERVED, render, variables_of
 from jmedllm.serving.stop import StopFinder
 from jmedllm.serving.thought import MessageField, Splitter, markers_of, may_think, visible_markers
 
@@ -107,13 +109,22 @@ async def render_prompt(model: ServedModel, request: GenerationRequest) -> Promp
     return Prompt("", given)
 
 
+_VARIABLES = "chat_template_kwargs"
+
+
 async def _chat_prompt(model: ServedModel, request: GenerationRequest) -> Prompt:
     messages, template = request.messages or (), model.format.template
     if template is None:
         if request.variables:
-            raise BadRequest("chat_template_kwargs: this model has no chat template", "chat_template_kwargs")
+            raise BadRequest("chat_template_kwargs: this model has no chat template", _VARIABLES)
         text = "\n".join(message["content"] for message in messages)
         return Prompt(text, tuple(await model.tokenize(text, add_special=True)))
+    for name in request.variables:
+        if name in RESERVED or not re.search(rf"\b{re.escape(name)}\b", template):
+            known = ", ".join(sorted(variables_of(template))) or "none"
+            raise BadRequest(
+                f"{_VARIABLES}.{name[:100]}: the template reads no such variable; it reads: {known}", _VARIABLES
+            )
     try:
         text = render(template, messages, model.format.special, request.variables)
     except InputError as error:
@@ -153,22 +164,34 @@ async def _write(
     splitter = Splitter(prompt.markers if prompt.thinks else (), prompt.text if prompt.thinks else "")
     stop = StopFinder(stops)
     waiting: tuple[Listed, ...] = ()  # tokens whose text is kept back
+    seen, is_begun = 0, False
     async with aclosing(model.generate(prompt.ids, sampling)) as pieces:
         async for piece in pieces:
             _count(piece, splitter, usage)
             parts = list(splitter.feed(piece.text))
             if piece.finish_reason is not None:
                 parts += splitter.finish()
-            waiting += piece.listed
+            waiting = (*(waiting if splitter.seen == seen else ()), *piece.listed)
+            if splitter.seen != seen and not splitter.answered:
+                waiting = ()  # of the marker
+            seen = splitter.seen
             for delta in _deltas(parts, stop, is_last=piece.finish_reason is not None):
-                is_answer = delta.part == "content"
-                yield replace(delta, listed=waiting) if is_answer else delta
+                if delta.part == "content":
+                    delta = replace(delta, listed=waiting if is_begun else _without_space(waiting, delta.text))
+                    is_begun = True
                 waiting = ()
+                yield delta
             if stop.found:
                 usage.finish_reason = "stop"
                 return
             if splitter.part == "reasoning_content":
                 waiting = ()
+
+
+def _without_space(listed: tuple[Listed, ...], text: str) -> tuple[Listed, ...]:
+    """Return the tokens of an answer without those of the space before it, which follows a thought."""
+    skipped = takewhile(lambda each: not text[:1].isspace() and not each.token.bytes.strip(), listed)
+    return listed[len(list(skipped)) :]
 
 
 def _count(piece: Piece, splitter: Splitter, usage: Usage) -> None:
@@ -203,7 +226,7 @@ async def _choose(
                 thought = thought or splitter.part == "reasoning_content"
                 if splitter.answered or piece.finish_reason is not None:
                     break
-        if thought and not splitter.answered:  # it ended inside its thought
+        if splitter.part == "reasoning_content":  # it ended inside its thought
             return
         answered = "".join(text for part, text in parts if part == "content")
         begun = written[: len(written) - len(answered)] if thought else ""

@@ -176,6 +176,9 @@ TOKENIZE_FIELDS: Mapping[str, _Field] = {
     "add_special_tokens": _BOOLEAN,
 }
 
+_NEUTRAL = {"stop": (), "top_p": 1, "top_k": 0, "min_p": 0, "repetition_penalty": 1}
+"""Settings that change no choice, and the values at which they change nothing at all."""
+
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
 
 
@@ -249,8 +252,11 @@ def completion_request(raw: bytes) -> GenerationRequest:
 def _request(body: Mapping[str, Any], logprobs: int | None, **conversation: Any) -> GenerationRequest:
     choices = _choices(body.get("structured_outputs"))
     stop = body.get("stop", ())
-    if choices and stop:
-        raise BadRequest("stop: has no effect on an answer that is one of several choices; leave it out", "stop")
+    idle = [name for name, value in _NEUTRAL.items() if body.get(name, value) != value]
+    if choices and idle:
+        raise BadRequest(
+            f"{idle[0]}: has no effect on an answer that is one of several choices; leave it out", idle[0]
+        )
     sampling = {name: body[name] for name in _SAMPLING if name in body}
     if sampling.get("top_k") == -1:
         sampling["top_k"] = 0

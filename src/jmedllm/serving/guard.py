@@ -33,7 +33,7 @@ def foreign(headers: Headers) -> str | None:
     if _name(f"//{host}") not in _LOOPBACK:
         return f"the host {host[:100]!r} is not this machine; use 127.0.0.1 or localhost"
     origin = headers.get("origin")
-    if origin is not None and (urlsplit(origin).scheme != "http" or urlsplit(origin).netloc != host):
+    if origin is not None and origin.lower() != f"http://{host.lower()}":
         return f"pages of {origin[:100]!r} may not use this server"
     if headers.get("sec-fetch-site") in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate":
         return "pages of other sites may not use this server"

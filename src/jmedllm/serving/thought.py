@@ -64,11 +64,12 @@ class Splitter:
         part: what the text so far ends in.
         answered: whether the answer has begun.
         kept: text that is kept back.
+        seen: number of markers so far.
     """
 
     def __init__(self, markers: Sequence[Thought], prompt: str) -> None:
         self.part: MessageField = "reasoning_content" if leaves_thought_open(prompt, markers) else "content"
-        self.answered, self.kept = False, ""
+        self.answered, self.kept, self.seen = False, "", 0
         self._markers = markers
         self._has_thought = self.part == "reasoning_content"
         self._wrote = False  # whether the thought has any text
@@ -90,7 +91,7 @@ class Splitter:
                 self._gap = "\n\n" if self._wrote else ""
             self._has_thought = self._has_thought or border.kind == "opening"
             self.part = "reasoning_content" if border.kind == "opening" else "content"
-            text = text[border.end :]
+            text, self.seen = text[border.end :], self.seen + 1
         yield from self._emit(text)
 
     def finish(self) -> Iterator[tuple[MessageField, str]]:
