@@ -111,9 +111,13 @@ def deploy_prove(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Running server of llama.cpp to prove instead, with its key in OPENAI_API_KEY.",
+            help="Running server to prove instead (llama.cpp, vLLM, Ollama, or OpenAI-compatible), with its key in "
+            "OPENAI_API_KEY.",
             show_default="none",
         ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Name of the model on the server.", show_default="its only one")
     ] = None,
     adapter: Adapter = None,
     accept_divergence: Ceiling = 0.1,
@@ -123,11 +127,12 @@ def deploy_prove(
     trust: Trust = False,
 ) -> None:
     """Prove that a GGUF file or a server is the model."""
+    from jmedllm.cli.server_proof import print_server_proof
+    from jmedllm.deploy.endpoint import Endpoint
     from jmedllm.deploy.gguf.benchmarks import benchmarks_of
     from jmedllm.deploy.gguf.export import prove_file
-    from jmedllm.deploy.gguf.proof import prove_server
     from jmedllm.deploy.gguf.source import open_source
-    from jmedllm.deploy.llama_cpp import LlamaServer
+    from jmedllm.deploy.servers.proof import ServerProof, prove_url
     from jmedllm.deploy.trust import require_trusted
     from jmedllm.precision import choose_precision
 
@@ -142,8 +147,9 @@ def deploy_prove(
             chosen = benchmarks_of(against, opened, split(exam_names), data, limit) if exam_names else None
             print_proof(prove_file(file, opened, ceiling=accept_divergence, benchmarks=chosen))
         elif server is not None:
-            served = LlamaServer(server.rstrip("/").removesuffix("/v1"), os.environ.get("OPENAI_API_KEY"))
-            print_proof(prove_server(served, opened, ceiling=accept_divergence))
+            served = Endpoint(server.rstrip("/").removesuffix("/v1"), os.environ.get("OPENAI_API_KEY"))
+            proof = prove_url(served, model, opened, ceiling=accept_divergence)
+            print_server_proof(proof) if isinstance(proof, ServerProof) else print_proof(proof)
 
 
 @deploy_app.command("bundle")

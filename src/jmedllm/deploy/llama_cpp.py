@@ -5,7 +5,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,64 +13,19 @@ from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO
-from urllib.error import HTTPError, URLError
-from urllib.request import ProxyHandler, Request, build_opener
 
+from jmedllm.deploy.endpoint import Endpoint
 from jmedllm.errors import InputError, not_installed
 
 START_S = 300.0
 """Time limit for loading a model, in seconds."""
 
-REQUEST_S = 600.0
-"""Time limit of one request, in seconds."""
-
 _CHILD = "jmedllm.deploy.llama_cpp_child"
-
-_OPENER = build_opener(ProxyHandler({}))  # a proxy of the environment must not see requests to this machine
 
 
 @dataclass(frozen=True, slots=True)
-class LlamaServer:
-    """A server of llama.cpp's HTTP interface.
-
-    Attributes:
-        url: its address, without a path.
-        key: its API key, if it needs one.
-    """
-
-    url: str
-    key: str | None = None
-
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Send a JSON request and return the values of the answer.
-
-        Raises:
-            InputError: see `send`; or the answer is not JSON.
-        """
-        answer = self.send(path, body)
-        try:
-            return json.loads(answer)
-        except ValueError as error:
-            raise InputError(f"server {self.url}: {path} did not return JSON; is it a server of llama.cpp?") from error
-
-    def send(self, path: str, body: Mapping[str, Any]) -> bytes:
-        """Send a JSON request and return the answer's bytes.
-
-        Raises:
-            InputError: the server does not answer in time, or refuses the request.
-        """
-        headers = {"Content-Type": "application/json"}
-        if self.key:
-            headers["Authorization"] = f"Bearer {self.key}"
-        request = Request(f"{self.url}{path}", json.dumps(body).encode(), headers)
-        try:
-            with _OPENER.open(request, timeout=REQUEST_S) as answer:
-                return bytes(answer.read())
-        except HTTPError as error:
-            text = error.read().decode(errors="replace")[:300]
-            raise InputError(f"server {self.url}: {path} returned {error.code}: {text}") from error
-        except (URLError, TimeoutError, ConnectionError) as error:
-            raise InputError(f"server {self.url}: no answer from {path} ({error}); is it still running?") from error
+class LlamaServer(Endpoint):
+    """A server of llama.cpp's HTTP interface."""
 
     def token_ids(self, text: str) -> list[int]:
         """Return the ids of a text, with BOS if the model's texts begin with it; special tokens are recognized."""
