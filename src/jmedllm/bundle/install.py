@@ -61,7 +61,10 @@ def main() -> None:
         sys.exit(2)
     if not given.install_only:
         command = [str(python), "-I", "-m", *(part.replace("{bundle}", str(folder)) for part in facts["command"])]
-        os.execv(command[0], [*command, *(part for part in rest if part != "--")])
+        # Processes of the server must not import from the current directory either.
+        settings = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        settings["PYTHONSAFEPATH"] = "1"
+        os.execve(command[0], [*command, *(part for part in rest if part != "--")], settings)
 
 
 def verify(folder: Path) -> list[str]:

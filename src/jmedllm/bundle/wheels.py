@@ -147,7 +147,7 @@ def _download(requirements: Sequence[str], target: Target, folder: Path, local: 
         fix = f"add it to {local}" if local else "check the network, or give the wheels with --wheels DIRECTORY"
         raise InputError(
             f"pip finds no wheels for Python {target.python} on {target.platforms[0]}: "
-            f"{said[-1].removeprefix('ERROR: ')}; {fix}"
+            f"{said[0].removeprefix('ERROR: ')}; {fix}"
         )
 
 
