@@ -25,13 +25,17 @@ CLIENT = """
 import json, subprocess, sys, urllib.request
 
 server = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, text=True)
-line = next(line for line in server.stdout if "?key=" in line)
+line = next((line for line in server.stdout if "?key=" in line), None)
+if line is None:
+    sys.exit(server.wait())
 address, _, key = line.split()[-1].partition("/?key=")
 body = json.dumps({"model": "ward", "prompt": "The", "max_tokens": 4, "temperature": 0}).encode()
 headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-with urllib.request.urlopen(urllib.request.Request(f"{address}/v1/completions", body, headers)) as answer:
-    sys.stdout.write(answer.read().decode())
-server.terminate()
+try:
+    with urllib.request.urlopen(urllib.request.Request(f"{address}/v1/completions", body, headers)) as answer:
+        sys.stdout.write(answer.read().decode())
+finally:
+    server.terminate()
 sys.exit(server.wait())
 """
 """Starts the bundle and asks it once; in the same network as the server."""
@@ -61,7 +65,9 @@ def test_it_installs_without_a_network_and_answers_without_torch(bundle: Path, t
     serve = ["sh", str(bundle / "run.sh"), "--venv", str(place), "--port", "0", "--key-file", str(tmp_path / "key")]
     command = [*(WITHOUT_NETWORK if isolated else []), sys.executable, "-c", CLIENT, *serve]
     home = {"HOME": str(tmp_path / "home"), "PYTHON": sys.executable, "PYTHONPATH": str(tmp_path / "elsewhere")}
-    done = subprocess.run(command, env={**os.environ, **home}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env={**os.environ, **home}, capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["usage"]["completion_tokens"] > 0
     installed = subprocess.run(

@@ -109,6 +109,7 @@ async def _serve(service: Service, opened: socket.socket, announce: Callable[[Se
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     failing = asyncio.create_task(_stop_on_failure(service.model, stop))
+    opened.listen()  # uvicorn does it later, when a program that waits for the address has already been refused
     announce(service.model, f"http://{HOST}:{service.port}", service.key)
     await server.serve(sockets=[opened])
     failing.cancel()
