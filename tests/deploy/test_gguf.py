@@ -66,6 +66,17 @@ YARN = {"rope_type": "yarn", "rope_theta": 10_000.0, "factor": 4.0, "original_ma
 SIX = {"num_hidden_layers": 6, "sliding_window": 40}
 GEMMA3 = SIX | {"intermediate_size": 256} | {"query_pre_attn_scalar": 8, "hidden_activation": "gelu_pytorch_tanh"}
 OSS_ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 150_000.0}}
+OSS_YARN = {
+    "rope_parameters": {
+        "rope_type": "yarn",
+        "rope_theta": 150_000.0,
+        "factor": 32.0,
+        "original_max_position_embeddings": 4096,
+        "beta_fast": 32.0,
+        "beta_slow": 1.0,
+        "truncate": False,
+    }
+}
 NARROW = {"query_pre_attn_scalar": 8, "sliding_window": 40, "intermediate_size": 256}
 GRANITE = {
     "attention_multiplier": 0.25,
@@ -127,6 +138,7 @@ CASES: dict[str, tuple[str, Any]] = {
         },
     ),
     "gpt-oss": ("GptOssForCausalLM", {**EXPERTS, "sliding_window": 40, **OSS_ROPE}),
+    "gpt-oss, yarn": ("GptOssForCausalLM", {**EXPERTS, "head_dim": 64, "sliding_window": 128, **OSS_YARN}),
     "phi 3": ("Phi3ForCausalLM", {"sliding_window": None}),
     "olmo 2": ("Olmo2ForCausalLM", {}),
     "olmo 3": ("Olmo3ForCausalLM", {"num_hidden_layers": 4, "sliding_window": 40}),
@@ -281,6 +293,45 @@ def test_unigram_tokenizers_are_refused_by_name(shared: Path) -> None:
         vocabulary(read_tokenizer(shared / "tokenizers/llm-jp-v2.2"), 100_000, [1])
 
 
+def test_each_of_six_ends_ends_an_answer_and_a_seventh_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    from jmedllm.deploy.gguf.parity import require_ends
+    from jmedllm.deploy.gguf.write import write_gguf
+    from jmedllm.deploy.llama_cpp import serving
+
+    source, file, ends = source_of(tiny_model), tmp_path / "ends.gguf", list(range(100, 106))
+    tokens = vocabulary(source.tokenizer, source.config.vocab_size, ends)
+    write_gguf(source.folder, source.config, tokens, "qwen2", FILE_TYPES["f16"], file, {})
+    with serving(file) as server:
+        require_ends(server, [5, 6, 7], ends, "this server")
+        with pytest.raises(InputError, match="does not stop at token 106"):
+            require_ends(server, [5, 6, 7], [106], "this server")
+    with pytest.raises(InputError, match="7 tokens that end an answer"):
+        vocabulary(source.tokenizer, source.config.vocab_size, [*ends, 106])
+
+
+@pytest.mark.parametrize("case", ["qwen3 moe", "gpt-oss", "mixtral"])
+def test_experts_get_an_importance_matrix_each(case: str, tiny_model: Path, tmp_path: Path) -> None:
+    from jmedllm.deploy.gguf.importance import columns, importance_matrix
+    from jmedllm.models.loading import load_network
+
+    network = load_network(
+        build_class(values_of(case)[0], tiny_model, tmp_path / "model", values_of(case)[1]),
+        torch.float32,
+        torch.device("cpu"),
+    ).eval()
+    seen: list[torch.Tensor] = []
+    experts = network.model.layers[1].mlp.experts
+    experts.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].reshape(-1, 32)))
+    found = importance_matrix(network, [list(range(10, 100))])
+    gates, downs = (columns(found, f"blk.1.ffn_{part}_exps.weight", "") for part in ("gate", "down"))
+    assert gates is not None and gates.shape == (4, 32) and downs is not None and downs.shape[0] == 4
+    # Each token goes to two of four experts, so the squares of all experts are twice those of the tokens.
+    width = values_of(case)[1].get("moe_intermediate_size") if case == "qwen3 moe" else 64
+    assert downs.shape[1] == width and (downs > 0).all()
+    whole = torch.cat(seen).square().mean(0)
+    assert (gates.max(0) * 1.0001 >= whole.numpy()).all() and (gates.min(0) <= whole.numpy() * 1.0001).all()
+
+
 @pytest.mark.parametrize("dummy_prefix", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
 def test_sentencepiece_bpe_gives_the_same_token_ids(dummy_prefix: bool) -> None:
     from jmedllm.deploy.gguf.pretokenizer import find_pre_tokenizer
@@ -352,7 +403,7 @@ def test_the_importance_matrix_is_the_mean_square_of_the_inputs(tiny_model: Path
     with torch.no_grad():
         hidden = torch.cat([network.model(input_ids=torch.tensor([each])).last_hidden_state[0] for each in ids])
     found = importance_matrix(network, ids)
-    assert torch.allclose(torch.from_numpy(found["lm_head.weight"]), hidden.square().mean(0), rtol=1e-4)
+    assert torch.allclose(torch.from_numpy(found["model.embed_tokens.weight"]), hidden.square().mean(0), rtol=1e-4)
     assert set(found) >= {f"model.layers.1.mlp.{name}_proj.weight" for name in ("gate", "up", "down")}
 
 

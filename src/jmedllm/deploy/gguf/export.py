@@ -13,6 +13,7 @@ from jmedllm.deploy.gguf.benchmarks import Benchmarks, compare_on_benchmarks
 from jmedllm.deploy.gguf.importance import TOKENS, Importance, importance_matrix
 from jmedllm.deploy.gguf.pretokenizer import PreTokenizer, find_pre_tokenizer
 from jmedllm.deploy.gguf.proof import CEILING, FULL, Coverage, Proof, prove
+from jmedllm.deploy.gguf.rope import is_rounded
 from jmedllm.deploy.gguf.sampling import sampling_metadata
 from jmedllm.deploy.gguf.source import Source
 from jmedllm.deploy.gguf.tensors import left_out
@@ -86,6 +87,8 @@ def export_gguf(
         notice(f"gguf: {beside} tensors that text does not pass through are left out; the file cannot read pictures")
     tokens = vocabulary(source.tokenizer, source.config.vocab_size, source.ends)
     pre = find_pre_tokenizer(source.tokenizer, tokens, corpus_texts(source))
+    if is_rounded(source.config):
+        notice("gguf: llama.cpp rounds the bounds of YaRN, which the model does not (truncate: false)")
     if pre.scripts:
         notice(f"gguf: llama.cpp encodes text in {', '.join(pre.scripts)} differently; its other scripts are the same")
     described, importance = _described(source), _importance(source, FILE_TYPES[kind])

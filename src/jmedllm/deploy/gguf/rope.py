@@ -66,12 +66,10 @@ def _linear(rope: Mapping[str, Any]) -> Metadata:
 
 
 def _yarn(rope: Mapping[str, Any]) -> Metadata:
-    """YaRN (Peng et al. 2023, arXiv 2309.00071); llama.cpp rounds the bounds of the ramp and derives the attention."""
+    """YaRN (Peng et al. 2023, arXiv 2309.00071); llama.cpp derives the attention factor."""
     factor = float(rope["factor"])
     usual = 0.1 * math.log(factor) + 1 if factor > 1 else 1.0
     attention = rope.get("attention_factor")
-    if rope.get("truncate", True) is False:
-        raise InputError(f"gguf: llama.cpp rounds YaRN's bounds, and the model does not (truncate: false); {_FIX}")
     if (attention is not None and abs(attention - usual) > 1e-6) or rope.get("mscale") or rope.get("mscale_all_dim"):
         raise InputError(
             f"gguf: llama.cpp derives YaRN's attention factor as {usual:g}, the model has another; {_FIX}"
@@ -83,6 +81,12 @@ def _yarn(rope: Mapping[str, Any]) -> Metadata:
         "rope.scaling.yarn_beta_fast": float(rope.get("beta_fast") or 32.0),
         "rope.scaling.yarn_beta_slow": float(rope.get("beta_slow") or 1.0),
     }
+
+
+def is_rounded(config: Any) -> bool:
+    """Return whether llama.cpp rounds the bounds of YaRN's ramp and the model does not, as gpt-oss."""
+    rope = _global(config)
+    return rope.get("rope_type") == "yarn" and rope.get("truncate", True) is False
 
 
 _KINDS: Mapping[str, Callable[[Mapping[str, Any]], Metadata]] = {

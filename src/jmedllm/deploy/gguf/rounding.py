@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
+
+from jmedllm.deploy.gguf.rope import is_rounded
 
 
 class _TabulatedGelu(torch.nn.Module):
@@ -22,7 +25,7 @@ _TABLE_END = 10.0
 
 @contextmanager
 def rounding_as_ggml(network: Any) -> Iterator[bool]:
-    """Round a network's GELU as ggml does until the block ends, and provide whether it has any.
+    """Round a network's GELU and YaRN as ggml does until the block ends, and provide whether it has GELU.
 
     Small models with GELU differ by 2e-8 nats per token otherwise. What remains, 1e-9, are inputs that the two round
     to different numbers of the table.
@@ -35,10 +38,28 @@ def rounding_as_ggml(network: Any) -> Iterator[bool]:
         for name, child in module.named_children()
         if isinstance(child, GELUTanh)
     ]
+    frequencies = [(module, module.inv_freq) for module in network.modules() if _rounds_positions(module)]
     for module, name, _ in owners:
         setattr(module, name, _TabulatedGelu())
+    for module, _ in frequencies:
+        module.inv_freq = _rounded_frequencies(module.config)
     try:
         yield bool(owners)
     finally:
         for module, name, child in owners:
             setattr(module, name, child)
+        for module, exact in frequencies:
+            module.inv_freq = exact
+
+
+def _rounds_positions(module: Any) -> bool:
+    return hasattr(module, "inv_freq") and hasattr(module, "config") and is_rounded(module.config)
+
+
+def _rounded_frequencies(config: Any) -> torch.Tensor:
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    rounded = deepcopy(config)
+    rounded.rope_parameters = {**config.rope_parameters, "truncate": True}
+    found: torch.Tensor = ROPE_INIT_FUNCTIONS["yarn"](rounded, torch.device("cpu"))[0]
+    return found

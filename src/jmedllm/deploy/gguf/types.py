@@ -101,7 +101,7 @@ def encoded(tensor: torch.Tensor, name: str, quantize: Quantize | None, importan
         tensor: the values.
         name: the format.
         quantize: ggml's quantization; needed for K-quants and their fallbacks.
-        importance: [columns] importance of each column, or None.
+        importance: [columns] importance of each column, or None; of stacked experts [experts, columns].
     """
     from gguf import GGMLQuantizationType
     from gguf.quants import quantize as quantize_in_numpy
@@ -110,7 +110,10 @@ def encoded(tensor: torch.Tensor, name: str, quantize: Quantize | None, importan
         return tensor.contiguous().view(torch.uint8).numpy()
     values = tensor.float().contiguous().numpy()
     if quantize is not None and name not in ("F32", "F16", "BF16"):
-        return quantize(values, name, importance)
+        if values.ndim == 2:
+            return quantize(values, name, importance)
+        weights = [None] * len(values) if importance is None else importance
+        return np.stack([quantize(expert, name, each) for expert, each in zip(values, weights, strict=True)])
     return np.ascontiguousarray(quantize_in_numpy(values, GGMLQuantizationType[name])).view(np.uint8)
 
 

@@ -19,8 +19,8 @@ MERGE_LIST = "gemma4"
 
 _FIX = "serve the model directory with vLLM or transformers"
 
-_ENDS = ("eos", "eot", "eom")
-"""Keys with which a file names the tokens that end an answer."""
+_ENDS = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
+"""Keys of tokens at which llama.cpp ends an answer. The last three are of code completion, which no chat uses."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jmedllm.deploy.gguf.architectures import architecture_metadata, architecture_of
-from jmedllm.deploy.gguf.importance import Importance
+from jmedllm.deploy.gguf.importance import Importance, columns
 from jmedllm.deploy.gguf.quantize import quantizing
 from jmedllm.deploy.gguf.tensors import exported_tensors, shapes, stored_tensors
 from jmedllm.deploy.gguf.types import FileType, encoded, encoded_size, tensor_format
@@ -65,13 +65,13 @@ def write_gguf(
     }
     metadata = file_metadata(config, vocabulary, pre, file_type) | dict(described)
     stored = stored_tensors(model, config, architecture)
-    columns = {name: (importance or {}).get(each.name) for name, each in stored.items()}
+    weighed = {name: columns(importance or {}, name, each.name) for name, each in stored.items()}
     with (
         progress("gguf", len(formats)) as advance,
         quantizing() if file_type.is_k_quant else nullcontext() as quantize,
     ):
         data = (
-            (name, encoded(tensor, formats[name], quantize, columns.get(name)))
+            (name, encoded(tensor, formats[name], quantize, weighed.get(name)))
             for name, tensor in exported_tensors(model, config, architecture)
         )
         _write(output, metadata, [(name, shape, formats[name]) for name, shape in listed], data, advance)
