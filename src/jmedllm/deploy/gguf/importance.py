@@ -69,7 +69,7 @@ class _Inputs(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
     def means(self) -> dict[str, "np.ndarray[Any, Any]"]:
-        """Return the mean squares; an expert without a token gets the mean of the others, which is told."""
+        """Return the mean squares; an expert without a token gets the mean of the others, with a notice."""
         found = {key: total / self._counts[key] for key, total in self._sums.items()}
         result = {name: mean.float().numpy() for (name, _), mean in found.items() if not self._experts[name]}
         unread = 0

@@ -141,8 +141,10 @@ def prove(
         with serving(plain, exact=True) as server, rounding_as_ggml(network) as is_rounded:
             exact = _together(parity(server, network, _texts(source, coverage.exact_texts), _whole_character(source)))
     _require(exact, ROUNDED if is_rounded else LIMITS[EXACT], f"{source.folder} in llama.cpp in float32")
+    # The keys and values of a served model are float16 even if its file is float32.
+    served = LIMITS.get("f16" if kind == EXACT else kind, Limit(ceiling, 0.0))
     with serving(file) as server:
-        found = _prove_served(server, network, source, str(file), LIMITS.get(kind, Limit(ceiling, 0.0)), coverage)
+        found = _prove_served(server, network, source, str(file), served, coverage)
     return replace(found, texts=pre.texts, normalized=pre.normalized, exact=exact)
 
 
