@@ -8,7 +8,10 @@ import (
 	"text/template"
 )
 
-type message struct{ Role, Content, Thinking string }
+type message struct {
+	Role, Content, Thinking string
+	ToolCalls               []string
+}
 
 type job struct {
 	Text, Date string
@@ -16,6 +19,7 @@ type job struct {
 		System, ThinkLevel string
 		Think, IsThinkSet  bool
 		Messages           []*message
+		Tools              []string
 	}
 }
 
@@ -33,7 +37,7 @@ func main() {
 		}
 		var written strings.Builder
 		values := map[string]any{
-			"System": each.Values.System, "Messages": each.Values.Messages, "Response": "",
+			"System": each.Values.System, "Messages": each.Values.Messages, "Tools": each.Values.Tools, "Response": "",
 			"Think": each.Values.Think, "ThinkLevel": each.Values.ThinkLevel, "IsThinkSet": each.Values.IsThinkSet,
 		}
 		if err := parsed.Execute(&written, values); err != nil {

@@ -7,14 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from conftest import Cli
 from jmedllm.deploy.gguf.sampling import sampling_metadata
 from jmedllm.deploy.gguf.vocabulary import vocabulary
 from jmedllm.deploy.gguf.write import write_vocabulary
+from jmedllm.deploy.llama_cpp import serving
 from jmedllm.deploy.ollama.modelfile import modelfile
+from jmedllm.deploy.ollama.modes import modes, ollama_prompt
+from jmedllm.deploy.ollama.same_text import conversations
 from jmedllm.errors import InputError
-from jmedllm.models.conversion.gguf import Gguf
+from jmedllm.models.chat import ChatTemplate
+from jmedllm.models.chat_format import chat_format
+from jmedllm.models.conversion.gguf import Gguf, read_gguf
 from small_tokenizers import byte_level
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -153,6 +159,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, int | None, str]] = {
     ),
     "a context that the model does not have": ({}, "m.gguf", 8193, "trained for 8192 tokens"),
     "a name that Ollama loses": ({}, "a\u3000b.gguf", None, "rename"),
+    "Ollama's own prompts": ({"general.architecture": "gemma4"}, "m.gguf", None, "writes the prompts of gemma4"),
     "a broken template": ({"tokenizer.chat_template": "{% if %}"}, "m.gguf", None, "chat template"),
 }  # fmt: skip
 
@@ -185,3 +192,26 @@ def test_the_command_writes_beside_the_file_and_keeps_what_it_did_not_write(tmp_
     code, _, errors = cli("deploy", "modelfile", file)
     assert code == 2 and "was not written by jmedllm" in errors
     assert written.read_text() == "FROM llama3.2\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adds_bos", [True, False])
+def test_llama_cpp_reads_the_ids_that_transformers_does(adds_bos: bool, tmp_path: Path) -> None:
+    """The text of Ollama's prompt becomes the ids that the model was trained on, with BOS once."""
+    pytest.importorskip("xllamacpp")
+    tokenizer = byte_level()
+    tokenizer.chat_template = (TEMPLATES / "llama3.jinja").read_text(encoding="utf-8")
+    if adds_bos:
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
+        )
+    file = tmp_path / "model.gguf"
+    write_vocabulary(vocabulary(tokenizer, len(tokenizer), [tokenizer.eos_token_id]), "gpt-2", file)
+    text = modelfile(read_gguf(file), tmp_path, context=None, today=TODAY).template.text
+    template = ChatTemplate(tokenizer, date=TODAY)
+    [mode] = modes(template, chat_format(template))
+    with serving(file) as server:
+        for messages in conversations():
+            plain = tokenizer(template.prompt(messages), add_special_tokens=False)["input_ids"]
+            assert server.token_ids(ollama_prompt(text, mode, messages)) == plain
+            assert plain.count(tokenizer.bos_token_id) == 1

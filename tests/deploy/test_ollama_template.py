@@ -29,6 +29,7 @@ VALUES = {
     "System": "",
     "Name": "x",
     "Think": True,
+    "Tools": (),
     "Messages": [{"Role": "user", "Content": "a {{ b"}, {"Role": "assistant", "Content": "c"}],
 }
 RENDERED = {  # what Go 1.27's text/template writes
@@ -145,6 +146,31 @@ def test_thoughts_of_earlier_turns_stay_where_the_chat_template_keeps_them() -> 
         found.text
     )
     assert len(ways) == 3 and found.conversations == 48  # on, off, and neither
+
+
+WITH_TOOLS = """{%- if tools -%}{{- '<|tools|>' + tools | tojson -}}{%- endif -%}
+{%- for m in messages -%}{{- '<|' + m.role + '|>' + m.content + (m.tool_calls | tojson if m.tool_calls else '') -}}
+{%- if m.role == 'tool' -%}{{- 'result' -}}{%- endif -%}{{- '<|end|>' -}}{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"""
+
+
+@pytest.mark.parametrize("where", ["request", "answer", "result"])
+def test_tools_are_refused_and_named_so_that_ollama_uses_the_template(where: str) -> None:
+    """Ollama's condition: `.Tools`, `.ToolCalls` and `eq .Role "tool"` are in the template if the file's own has
+    tools."""
+    found, [mode] = written(WITH_TOOLS)
+    talk = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}, {"role": "user", "content": "q"}]
+    values = ollama_values(mode, talk)
+    assert render(found.text, values) == mode.template.prompt(talk)
+    assert 'eq .Role "tool"' in found.text
+    if where == "request":
+        values["Tools"] = ("search",)
+    elif where == "answer":
+        values["Messages"][1]["ToolCalls"] = ("search",)
+    else:
+        values["Messages"][1]["Role"] = "tool"
+    with pytest.raises(InputError, match="has no tools"):
+        render(found.text, values)
 
 
 def test_white_space_that_depends_on_the_system_message_is_reported() -> None:

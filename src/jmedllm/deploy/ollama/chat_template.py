@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-from jmedllm.deploy.ollama.choice import DATE, SYSTEM, Conditions, choice, literal, refusal
+from jmedllm.deploy.ollama.choice import DATE, SYSTEM, Conditions, choice, literal, refusal, refused_if
 from jmedllm.deploy.ollama.modes import Mode, modes
 from jmedllm.deploy.ollama.same_text import INSTEAD, changes_white_space, require_same
 from jmedllm.errors import InputError
@@ -21,6 +21,14 @@ from jmedllm.models.thoughts import PUBLISHED
 _THOUGHT = "\ue012"
 _MARKS = ("\ue020", "\ue030", "\ue021", "\ue031", "\ue022")
 """Private characters that stand for the messages of three turns; no template contains them."""
+
+_REFUSED_SYSTEM = {
+    True: (".System", "the chat template of this model takes no system message"),
+    False: ("not .System", "the chat template of this model needs a system message"),
+}
+_NO_TOOLS = "this Modelfile has no tools"
+"""Tools are refused, not left out. Besides, Ollama 0.30 and later ignore a template that mentions no tools if the chat
+template in the file does."""
 
 _ROLES = ("system", "user", "assistant")
 
@@ -93,20 +101,14 @@ def _go_text(ways: Sequence[Mode], found: ChatFormat, bos: str) -> str:
     thought = _thought(ways[-1].template, found, after)
     opening, closing = choice(before, conditions), choice(after, conditions)
     user = f"{opening}{{{{ .Content }}}}{closing}" + "{{ $first = false }}" * ("$first" in opening + closing)
-    answer = f"{thought}{{{{ .Content }}}}"
-    loop = (
-        f'{{{{ if eq .Role "user" }}}}{user}{{{{ else if eq .Role "assistant" }}}}{answer}{{{{ end }}}}{{{{ end }}}}'
-    )
-    start = "".join(
-        f"{{{{ if {condition} }}}}{refusal(reason)}{{{{ end }}}}"
-        for system, condition, reason in (
-            (True, ".System", "the chat template of this model takes no system message"),
-            (False, "not .System", "the chat template of this model needs a system message"),
-        )
-        if system in refused
-    )
-    if "$first" in loop:
-        start += "{{ $first := true }}"
+    texts = {"user": user, "assistant": f"{thought}{{{{ .Content }}}}"}
+    refusals = [_REFUSED_SYSTEM[system] for system in refused]
+    if any(word in ways[-1].template.source for word in ("tools", "tool_call")):
+        texts |= {"assistant": refused_if(".ToolCalls", _NO_TOOLS) + texts["assistant"], "tool": refusal(_NO_TOOLS)}
+        refusals.append((".Tools", _NO_TOOLS))
+    branches = "{{ else if ".join(f'eq .Role "{role}" }}}}{text}' for role, text in texts.items())
+    loop = f"{{{{ if {branches}{{{{ end }}}}{{{{ end }}}}"
+    start = "".join(refused_if(*each) for each in refusals) + "{{ $first := true }}" * ("$first" in loop)
     if "$last" in loop:
         return f"{start}{{{{ range $i, $_ := .Messages }}}}{{{{ $last := eq (len (slice $.Messages $i)) 1 }}}}{loop}"
     return f"{start}{{{{ range .Messages }}}}{loop}"

@@ -75,6 +75,11 @@ def refusal(reason: str) -> str:
     return f'{{{{ template "{reason}" . }}}}'
 
 
+def refused_if(condition: str, reason: str) -> str:
+    """Refuse requests for which a condition is true."""
+    return f"{{{{ if {condition} }}}}{refusal(reason)}{{{{ end }}}}"
+
+
 def literal(text: str) -> str:
     """Write a text. Ollama drops characters of a Modelfile that cannot be printed, so Go spells them."""
     spelled = {SYSTEM: "{{ $.System }}", DATE: "{{ currentDate }}", "{{": '{{ "{{" }}', '"""': r'{{ "\"\"\"" }}'}

@@ -24,6 +24,9 @@ _CACHE = 2 * 2**30
 _STEP = 256
 """A smaller context is a multiple of this."""
 
+_OWN_PROMPTS = ("gemma4", "laguna", "nemotron_h", "nemotron_h_moe", "nemotron_h_omni")
+"""Architectures for which Ollama has a renderer that comes before the template (`server/create.go`)."""
+
 _BARE = GoTemplate(
     "{{ .Prompt }}",
     conversations=0,
@@ -85,6 +88,11 @@ def modelfile(gguf: Gguf, folder: Path, *, context: int | None, today: str) -> M
     Raises:
         InputError: see `write_modelfile`.
     """
+    if gguf.architecture in _OWN_PROMPTS:
+        raise InputError(
+            f"{gguf.path}: Ollama writes the prompts of {gguf.architecture} models itself, whatever a Modelfile says; "
+            "use jmedllm deploy serve"
+        )
     tokenizer = _tokenizer(gguf)
     template = ChatTemplate(tokenizer)
     adds_bos = bool(gguf.of_tokenizer("add_bos_token", gguf.of_tokenizer("model") == "llama"))

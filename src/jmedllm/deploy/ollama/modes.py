@@ -54,8 +54,9 @@ def ollama_values(mode: Mode, messages: Sequence[Message]) -> dict[str, Any]:
     """Return the values that Ollama gives a template."""
     return {
         "System": "\n\n".join(each["content"] for each in messages if each["role"] == "system"),
+        "Tools": (),
         "Messages": [
-            {"Role": each["role"], "Content": each["content"], "Thinking": each.get("thinking", "")}
+            {"Role": each["role"], "Content": each["content"], "Thinking": each.get("thinking", ""), "ToolCalls": ()}
             for each in messages
         ],
         **mode.values,
