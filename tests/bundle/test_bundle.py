@@ -18,10 +18,10 @@ from jmedllm.bundle.licences import UNKNOWN, licence_of_package, licence_table
 from jmedllm.bundle.model_card import licence_in
 from jmedllm.bundle.own_wheel import write_own_wheel
 from jmedllm.bundle.sbom import sbom
-from jmedllm.bundle.served_model import BundledModel
+from jmedllm.bundle.served_model import BundledModel, plain_name
 from jmedllm.bundle.target import Target, parse_target, this_python
 from jmedllm.bundle.training_data import training_data
-from jmedllm.bundle.wheels import missing, read_wheel
+from jmedllm.bundle.wheels import closure, download_wheels, read_wheel
 from jmedllm.bundle.write import write_bundle
 from jmedllm.errors import InputError
 
@@ -269,15 +269,37 @@ def test_platforms_are_those_that_pip_knows() -> None:
     assert {name for name in HERE.platforms if not name.startswith("manylinux1_")} <= known | {HERE.platforms[-1]}
 
 
-def test_requirements_are_read_for_the_target(tmp_path: Path) -> None:
-    file = tmp_path / "a-1-py3-none-any.whl"
-    needs = ["b>=2; python_version < '3.13'", "c; sys_platform == 'win32'", "D_e", "f; extra == 'g'", "A"]
-    metadata = "Metadata-Version: 2.4\nName: a\nVersion: 1\n" + "".join(f"Requires-Dist: {need}\n" for need in needs)
-    with ZipFile(file, "w") as archive:
-        archive.writestr("a-1.dist-info/METADATA", metadata)
-    wheels = [read_wheel(file)]
-    assert missing(wheels, Target("3.13", (2, 28), "x86_64")) == ["D_e"]
-    assert len(missing(wheels, Target("3.12", (2, 28), "x86_64"))) == 2
+REQUIRES = {
+    "a": ["b>=2; python_version < '3.13'", "c; sys_platform == 'win32'", "D_e[fast]", "f; extra == 'g'", "A"],
+    "d-e": ["h; extra == 'fast'", "i; extra == 'slow'", "a"],
+}
+
+
+@pytest.mark.parametrize(
+    ("python", "given", "expected"),
+    [
+        ("3.13", "a", {"a", "d-e", "h"}),
+        ("3.12", "a", {"a", "b", "d-e", "h"}),
+        ("3.13", "a[g]", {"a", "d-e", "f", "h"}),
+        ("3.13", "d.e", {"a", "d-e", "h"}),
+    ],
+)
+def test_requirements_are_read_for_the_target(python: str, given: str, expected: set[str]) -> None:
+    found = closure([given], lambda name: REQUIRES.get(name, ()), Target(python, (2, 28), "x86_64"))
+    assert set(found) == expected
+
+
+def test_a_missing_wheel_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=rf"No matching distribution found for xllamacpp==.*; add it to {tmp_path}$"):
+        download_wheels(["xllamacpp"], HERE, tmp_path / "wheels", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [("model-q4_k_m", "model-q4_k_m"), ("my model's", "my-model-s"), ("日本語", "model"), ("..", "model")],
+)
+def test_names_need_no_quotes(written: str, expected: str) -> None:
+    assert plain_name(written) == expected
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")

@@ -32,8 +32,11 @@ address, _, key = line.split()[-1].partition("/?key=")
 body = json.dumps({"model": "ward", "prompt": "The", "max_tokens": 4, "temperature": 0}).encode()
 headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 try:
-    with urllib.request.urlopen(urllib.request.Request(f"{address}/v1/completions", body, headers)) as answer:
+    request = urllib.request.Request(f"{address}/v1/completions", body, headers)
+    with urllib.request.urlopen(request, timeout=60) as answer:
         sys.stdout.write(answer.read().decode())
+    with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=60) as page:
+        assert b"</html>" in page.read()
 finally:
     server.terminate()
 sys.exit(server.wait())

@@ -4,11 +4,13 @@ import subprocess
 import sys
 from importlib.metadata import distribution, packages_distributions
 
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from jmedllm.bundle.served_model import LLAMA_CPP
-from jmedllm.bundle.target import Target, this_python
+from jmedllm.bundle.target import parse_target, this_python, usual_platform
+from jmedllm.bundle.wheels import closure
+
+HERE = parse_target(this_python(), usual_platform())
 
 PROGRAM = """
 import sys
@@ -33,21 +35,8 @@ for module in pkgutil.walk_packages(jmedllm.serving.__path__, "jmedllm.serving."
 """
 
 
-def bundled() -> set[str]:
-    """Names of the packages for GGUF files, with those that they need."""
-    markers = Target(this_python(), (2, 28), "x86_64").markers
-    found, names = set[str](), list(LLAMA_CPP)
-    while names:
-        name = canonicalize_name(names.pop())
-        if name not in found:
-            found.add(name)
-            needs = [Requirement(text) for text in distribution(name).requires or ()]
-            names += [need.name for need in needs if need.marker is None or need.marker.evaluate(markers)]
-    return found
-
-
 def test_a_server_imports_only_what_a_bundle_has() -> None:
-    packages = bundled()
+    packages = set(closure(LLAMA_CPP, lambda name: distribution(name).requires or (), HERE))
     assert not packages & {"torch", "transformers", "tokenizers", "numpy"}
     modules = {
         module

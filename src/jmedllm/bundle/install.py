@@ -56,6 +56,9 @@ def main() -> None:
         require_machine(facts)
         identity = sha256(folder / SUMS)
         python = install(folder, given.venv or usual_place(facts["name"], identity), identity)
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted; run the same command again\n")
+        sys.exit(130)
     except (BundleError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
@@ -127,8 +130,15 @@ def require_machine(facts: dict[str, Any]) -> None:
 
 
 def usual_place(name: str, identity: str) -> Path:
-    """Return where a bundle is installed without --venv: each version has its own folder."""
-    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    """Return where a bundle is installed without --venv: each version has its own folder.
+
+    Raises:
+        BundleError: there is no home directory.
+    """
+    try:
+        data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    except RuntimeError:
+        raise BundleError("this user has no home directory; choose where to install with --venv DIR") from None
     return data / "jmedllm" / "bundles" / f"{name}-{identity[:12]}"
 
 
@@ -160,7 +170,8 @@ def install(folder: Path, place: Path, identity: str) -> Path:
         settings["PIP_CONFIG_FILE"] = os.devnull
         done = subprocess.run(command, env=settings, stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode:
-            raise BundleError(f"pip cannot install the bundle: {done.stderr.strip()}")
+            said = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")] or [done.stderr.strip()]
+            raise BundleError(f"pip cannot install the bundle into {place}: {said[0]}")
         mark.write_text(identity, encoding="utf-8")
     return python
 

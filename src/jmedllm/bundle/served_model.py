@@ -97,7 +97,7 @@ def find_model(given: str) -> BundledModel:
     if manifest is None:
         folder = resolve(given)
         return _folder(folder, folder.resolve().name, ())
-    exported = sorted((path / _DEPLOYED).rglob("*.gguf"))
+    exported = sorted((path / _DEPLOYED).glob("*.gguf"))
     if len(exported) > 1:
         names = ", ".join(map(str, exported))
         raise InputError(f"{path}: the run has several GGUF files; give one of them instead: {names}")
@@ -116,7 +116,7 @@ def _gguf(file: Path) -> BundledModel:
     card = str(metadata.get(_MODEL_CARD) or "")
     run, manifest = _run_of(file)
     beside = file.with_name(f"{file.name}.proof.json")
-    name = _plain(file.stem)
+    name = plain_name(file.stem)
     served = f"{_PLACE}/{name}.gguf"
     proof = metadata.get(_PROOF)
     return BundledModel(
@@ -148,7 +148,7 @@ def _folder(folder: Path, name: str, data: tuple[Component, ...]) -> BundledMode
     texts = licence_texts(folder)
     card = card_of(folder)
     return BundledModel(
-        name=_plain(name),
+        name=plain_name(name),
         served=_PLACE,
         files={f"{_PLACE}/{file.name}": file for file in files}
         | {f"{_PLACE}/{name}": folder / name for name in texts},
@@ -161,6 +161,6 @@ def _folder(folder: Path, name: str, data: tuple[Component, ...]) -> BundledMode
     )
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """Return a name that needs no quotes in a shell, in a unit of systemd or in a list of checksums."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model"

@@ -2,19 +2,18 @@
 
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from email.message import Message
 from email.parser import BytesParser
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from zipfile import BadZipFile, ZipFile
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from jmedllm.bundle.component import Component
 from jmedllm.bundle.licences import licence_of_package, llama_cpp
@@ -50,6 +49,11 @@ class Wheel:
     def version(self) -> str:
         """Version of the package."""
         return str(self.metadata["Version"])
+
+    @property
+    def requires(self) -> list[str]:
+        """Its requirements with their markers."""
+        return [str(text) for text in self.metadata.get_all("Requires-Dist") or ()]
 
     @property
     def pin(self) -> str:
@@ -97,7 +101,8 @@ def download_wheels(
 ) -> list[Wheel]:
     """Put the wheels of some packages and of everything they need into a folder.
 
-    Packages that are installed here have the same version there, so that the bundle runs what was tried here.
+    Packages that are installed here have the same version there, so that the bundle runs what was tried here. pip does
+    not look for what they need, because it would read environment markers for this Python and not for the target's.
 
     Args:
         requirements: the packages.
@@ -110,55 +115,75 @@ def download_wheels(
     """
     if find_spec("pip") is None:
         raise InputError("a bundle needs pip; install it with: python -m ensurepip")
-    wanted, wheels = list(requirements), list[Wheel]()
-    while wanted:  # pip reads the markers of requirements for this Python, not for the target's
-        _download(wanted, target, folder, local)
-        wheels = [read_wheel(file) for file in sorted(folder.glob("*.whl"))]
-        wanted = missing(wheels, target)
-    return wheels
+    wheels = dict[str, Wheel]()
+    wanted = closure(requirements, _installed_requirements, target)
+    while missing := [need for name, need in wanted.items() if name not in wheels]:
+        _download([_pinned(need) for need in missing], target, folder, local)
+        wheels = {wheel.name: wheel for wheel in map(read_wheel, sorted(folder.glob("*.whl")))}
+        wanted = closure(requirements, _requirements_of(wheels), target)
+    for name in set(wheels) - set(wanted):  # a package that the target's version does not need
+        wheels.pop(name).file.unlink()
+    return list(wheels.values())
 
 
-def missing(wheels: Iterable[Wheel], target: Target) -> list[str]:
-    """Return the requirements of wheels, without extras, that no other wheel meets."""
-    found = {wheel.name: wheel for wheel in wheels}
-    needs = [Requirement(text) for wheel in found.values() for text in wheel.metadata.get_all("Requires-Dist") or ()]
-    return sorted(
-        {
-            str(need)
-            for need in needs
-            if (need.marker is None or need.marker.evaluate(target.markers))
-            and canonicalize_name(need.name) not in found
-        }
-    )
+def closure(
+    requirements: Iterable[str], requires: Callable[[str], Iterable[str]], target: Target
+) -> dict[str, Requirement]:
+    """Return packages and all that they need on the target, by their canonical name.
+
+    Args:
+        requirements: the packages.
+        requires: returns the requirements of a package, with their markers.
+        target: the machine for which markers are read.
+    """
+    found, seen = dict[str, Requirement](), set[tuple[str, str]]()
+    queue = list(map(Requirement, requirements))
+    while queue:
+        need = queue.pop()
+        name = str(canonicalize_name(need.name))
+        found.setdefault(name, need)
+        for extra in {"", *need.extras} - {extra for known, extra in seen if known == name}:
+            seen.add((name, extra))
+            queue += [child for child in map(Requirement, requires(name)) if _applies(child, extra, target)]
+    return found
+
+
+def _applies(need: Requirement, extra: str, target: Target) -> bool:
+    if need.marker is None:
+        return not extra  # found already without the extra
+    return need.marker.evaluate(target.markers | {"extra": extra})
+
+
+def _installed_requirements(name: str) -> list[str]:
+    try:
+        return distribution(name).requires or []
+    except PackageNotFoundError:
+        return []
+
+
+def _requirements_of(wheels: Mapping[str, Wheel]) -> Callable[[str], list[str]]:
+    return lambda name: wheels[name].requires if name in wheels else []
+
+
+def _pinned(need: Requirement) -> str:
+    """Return the requirement of the version that is installed here; as it is if none is."""
+    try:
+        return f"{need.name}=={Version(distribution(need.name).version).public}"  # indexes have no local versions
+    except PackageNotFoundError:
+        return f"{need.name}{need.specifier}"
 
 
 def _download(requirements: Sequence[str], target: Target, folder: Path, local: Path | None) -> None:
-    with TemporaryDirectory(prefix="jmedllm-pins-") as temporary:
-        pins = Path(temporary) / "pins.txt"
-        pins.write_text("".join(installed_pins()), encoding="utf-8")
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-        command += ["--only-binary=:all:", "--python-version", target.python, "--implementation", "cp"]
-        command += [part for name in target.platforms for part in ("--platform", name)]
-        command += ["--constraint", str(pins), "--dest", str(folder)]
-        command += ["--no-index", "--find-links", str(local)] if local else []
-        done = subprocess.run([*command, *requirements], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary=:all:", "--python-version", target.python, "--implementation", "cp"]
+    command += [part for name in target.platforms for part in ("--platform", name)]
+    command += ["--no-index", "--find-links", str(local)] if local else []
+    command += ["--dest", str(folder), *requirements]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")] or ["it gave no reason"]
         fix = f"add it to {local}" if local else "check the network, or give the wheels with --wheels DIRECTORY"
         raise InputError(
             f"pip finds no wheels for Python {target.python} on {target.platforms[0]}: "
-            f"{said[0].removeprefix('ERROR: ')}; {fix}"
+            f"{said[-1].removeprefix('ERROR: ')}; {fix}"
         )
-
-
-def installed_pins() -> list[str]:
-    """Return the lines of a constraints file with the versions that are installed here."""
-    pins = set()
-    for each in distributions():
-        try:
-            version = Version(each.version).public  # an index has no local versions, such as 2.13.0+cpu
-        except (InvalidVersion, TypeError):  # left behind by an interrupted pip
-            continue
-        if each.name != "jmedllm":
-            pins.add(f"{canonicalize_name(each.name)}=={version}\n")
-    return sorted(pins)

@@ -1,5 +1,6 @@
 """Write a bundle: a model with everything that a machine without a network needs to serve it."""
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -109,8 +110,10 @@ def _texts(
 
 def _card(model: BundledModel) -> str:
     card = model.card or f"# {model.name}\n\nThe model came without a card.\n"
-    proof = "None: this model was not proved." if model.proof is None else f"```json\n{model.proof}\n```"
-    return f"{card}\n## Proof of the served file\n\n{proof}\n"
+    if model.proof is None:
+        return f"{card}\n## Proof of the served file\n\nNone: this model was not proved.\n"
+    proof = to_json(json.loads(model.proof), indent=2)
+    return f"{card}\n## Proof of the served file\n\n```json\n{proof}\n```\n"
 
 
 def _facts(model: BundledModel, wheels: Sequence[Wheel], target: Target) -> dict[str, Any]:
