@@ -3,10 +3,12 @@
 import json
 import shlex
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
 from conftest import Cli, write_questions
+from jmedllm.cli.ending import print_use
 from jmedllm.data.catalogue import SOURCES
 
 Words = tuple[object, ...]
@@ -100,7 +102,7 @@ NOT_RUN = {"data list, nothing there", "data list, all of one", "plan"}
 
 
 def ending(errors: str) -> str:
-    *_, last = errors.splitlines()
+    *_, last = [line for line in errors.splitlines() if line.startswith("next:")]
     program, _, words = last.removeprefix("next:").strip().partition(" ")
     assert program == "jmedllm", errors
     return words
@@ -120,6 +122,39 @@ def test_the_next_command_runs(cli: Cli, here: Path, name: str) -> None:
     capitals = {"MODEL": "model", "NAME": "ja.jsonl", "DIR": "next", "RECIPE.yaml": "next.yaml"}
     code, _, errors = cli(*(capitals.get(word, word) for word in shlex.split(expected)))
     assert code == 0, errors
+
+
+def use(errors: str) -> list[str]:
+    labels = ("use:", "chat:")
+    return [line.partition(" ")[2].strip() for line in errors.splitlines() if line.startswith(labels)]
+
+
+def test_a_run_ends_with_how_to_serve_and_chat_with_its_model(
+    cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = "runs/mine/mine.gguf"
+    commands = [
+        f"jmedllm deploy gguf runs/mine --output {served} && jmedllm deploy serve {served}",
+        f"jmedllm chat {served}",
+    ]
+    code, _, errors = cli("run", "tune.yaml")
+    assert (code, use(errors)) == (0, commands), errors
+    monkeypatch.setattr("jmedllm.cli.ending.find_spec", lambda name: None if name == "xllamacpp" else name)
+    code, _, errors = cli("run", "tune.yaml")
+    assert [line.split(">")[0] for line in use(errors)[:1]] == ["pip install 'xllamacpp"]
+    assert (code, use(errors)[1:]) == (0, commands), errors
+
+
+def test_a_model_that_llama_cpp_does_not_know_is_served_itself(
+    here: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = copytree(tiny_model, here / "run" / "merge" / "model")
+    config = (model / "config.json").read_text()
+    (model / "config.json").write_text(config.replace("Qwen2ForCausalLM", "FalconForCausalLM"))
+    print_use(here / "run", model, None)
+    assert use(capsys.readouterr().err) == [f"jmedllm deploy serve {model}", f"jmedllm chat {model}"]
+    print_use(here / "run", model, here / "run" / "deploy" / "a b.gguf")
+    assert use(capsys.readouterr().err)[0] == f"jmedllm deploy serve '{here}/run/deploy/a b.gguf'"
 
 
 def test_the_plan_of_a_cpu_says_what_it_does_not_count(cli: Cli, here: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from shutil import copytree
@@ -17,7 +18,6 @@ from jmedllm.errors import InputError
 from jmedllm.recipe_file import load_recipe
 from jmedllm.report.deployment import DeployedFile, deployment
 from jmedllm.report.page import page
-from small_tokenizers import sentencepiece
 from test_pipeline import manifest, run, write_recipe
 
 TRAINING = """
@@ -25,7 +25,7 @@ name: mine
 base: {path: %s}
 prompt: {pack: plain}
 mpeft: {instructions: [talk.jsonl], block_size: 64, steps: 2, learning_rate: 1e-4, adapter: {targets: [q_proj]}}
-deploy: {types: [%s]}
+deploy: {types: %s}
 """
 
 
@@ -96,7 +96,10 @@ def test_a_run_of_stage_1_alone_deploys_its_model(tmp_path: Path, monkeypatch: p
 
 
 def unigram(base: Path) -> None:
-    sentencepiece(dummy_prefix=True).save_pretrained(base)
+    written = json.loads((base / "tokenizer.json").read_text(encoding="utf-8"))
+    pieces = [[piece, -1.0] for piece in sorted(written["model"]["vocab"], key=written["model"]["vocab"].get)]
+    written["model"] = {"type": "Unigram", "unk_id": 0, "vocab": pieces, "byte_fallback": False}
+    (base / "tokenizer.json").write_text(json.dumps(written), encoding="utf-8")
 
 
 def other_class(base: Path) -> None:
@@ -111,10 +114,22 @@ def untouched(base: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "types", "problem"),
     [
-        (untouched, "q4_k_s", "deploy.types: unknown type 'q4_k_s': did you mean q4_k_m"),
-        (untouched, "f16, f16", "deploy.types: names a type twice; name each once"),
-        (other_class, "f16", "the architecture FalconForCausalLM is not supported"),
-        (unigram, "f16", "the tokenizer is SentencePiece BPE, which llama.cpp would encode differently"),
+        (untouched, "[q4_k_s]", "deploy.types: unknown type 'q4_k_s': did you mean q4_k_m"),
+        (untouched, "[f16, f16]", "deploy.types: names a type twice; name each once"),
+        (
+            untouched,
+            "[f16], benchmarks: [igakqa]",
+            "deploy.benchmarks: unknown benchmark 'igakqa': did you mean igakuqa",
+        ),
+        (untouched, "[f16], wheels: w", "wheels are for a bundle; set bundle: true, or leave wheels out"),
+        (untouched, "[f16], benchmarks: [medqa]", "no such file"),
+        (
+            untouched,
+            "[f16], bundle: true, wheels: base",
+            "deploy.wheels: base has no wheels; name a directory that has",
+        ),
+        (other_class, "[f16]", "the architecture FalconForCausalLM is not supported"),
+        (unigram, "[f16]", "the tokenizer is Unigram (as of llm-jp)"),
     ],
 )
 def test_what_would_fail_after_training_is_refused_before_it(
@@ -147,13 +162,13 @@ def test_without_llama_cpp_or_training_the_run_does_not_begin(
 
 def test_plan_knows_the_disk_of_the_files(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "mine.yaml"
-    recipe.write_text(TRAINING % (tiny_model, "f16, q8_0"), encoding="utf-8")
+    recipe.write_text(TRAINING % (tiny_model, "[f16, q8_0]"), encoding="utf-8")
     code, output, errors = cli("plan", recipe, "--json", "--gpu", "24GiB")
     assert code == 0, errors
     planned = {part["name"]: part for part in json.loads(output)["deploy"]["parts"]}
     weights = planned["the model in float32, for the proof"]["disk"] // 4
     assert planned["files"]["disk"] == pytest.approx(weights * (2 + 2 + 8.5 / 8), rel=1e-3)
-    recipe.write_text((TRAINING % (tiny_model, "f16")).split("deploy:")[0], encoding="utf-8")
+    recipe.write_text((TRAINING % (tiny_model, "[f16]")).split("deploy:")[0], encoding="utf-8")
     code, output, _ = cli("plan", recipe, "--json", "--gpu", "24GiB")
     assert code == 0 and "deploy" not in json.loads(output)
 
@@ -164,18 +179,37 @@ FILE = DeployedFile(
     {
         "texts": 410, "normalized": 2, "exact": FIGURES | {"kl": 8e-12, "top1": 1.0}, "languages": {"ja": FIGURES},
         "top_tokens": 500, "answers": {"same": 49, "prompts": 50}, "chats": False,
+        "benchmarks": [
+            {
+                "benchmark": "igakuqa", "language": "ja", "scorer": "answer", "n": 2000, "same": 1990,
+                "trained": 0.5, "trained_interval": [0.478, 0.522], "served": 0.501, "served_interval": [0.479, 0.523],
+                "only_trained": 4, "only_served": 6, "p": 0.754,
+            },
+        ],
     },
+    {"folder": "deploy/bundle", "bytes": 46_000_000, "sha256": "cd" * 32},
 )  # fmt: skip
 
 
 def test_card_and_page_show_figures_beside_their_limits() -> None:
     shown = deployment([FILE])
     assert "| mine-f16.gguf | 3.00 GiB | 4.5e-06 | 99.8 | 0.0001 | 49 of 50 |" in shown
-    assert "KL 8e-12, top-1 100.0 % at 2,207 positions" in shown and f"SHA-256 `{'ab' * 32}`" in shown
+    assert (
+        "KL 8e-12, top-1 100.0 % at 2,207 positions" in shown and f"SHA-256 of mine-f16.gguf: `{'ab' * 32}`" in shown
+    )
+    assert "| mine-f16.gguf | igakuqa ja | answer | 2,000 | 1,990 | 50.0 (47.8 to 52.2) |" in shown
+    assert "| 4/6 | 0.754 |" in shown and "deploy/bundle, 46 MB, SHA-256 of its SHA256SUMS: `cdcd" in shown
     html = page([], {}, "deployed", (), [FILE])
     assert '<a href="#deployment">' in html and "jmedllm deploy serve deploy/mine-f16.gguf" in html
-    assert "49 of 50" in html and "4.5e-06" in html
+    assert all(each in html for each in ("49 of 50", "4.5e-06", "<h3>The same items</h3>", "1,990", "4/6", "46 MB"))
     assert 'id="deployment"' not in page([], {}, "not deployed") and deployment([]) == ""
+
+
+def test_what_all_files_share_is_said_once() -> None:
+    second = replace(FILE, file="deploy/mine-q4_k_m.gguf", proof=FILE.proof | {"chats": True}, bundle=None)
+    shown = deployment([FILE, second])
+    assert shown.count("The same token ids in 410 of 410 texts") == 1
+    assert "- mine-f16.gguf: The 500" in shown and "- mine-q4_k_m.gguf: The 500" in shown
 
 
 def test_the_section_has_defaults(tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
-"""Last lines of every command: written files, and the next command to run."""
+"""Last lines of every command: written files, the next command to run, and how to use a model."""
 
 import os
 import shlex
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from jmedllm.errors import OPTIONAL, InputError
 from jmedllm.processes import is_main_process
 
 if TYPE_CHECKING:
@@ -28,7 +30,48 @@ def print_ending(*command: str | Path, wrote: tuple[Path, ...] = (), program: st
         return
     if wrote:
         typer.secho(f"wrote: {', '.join(map(str, wrote))}", err=True, fg="green")
-    typer.secho(f"next:  {shlex.join(map(str, (program, *command)))}", err=True, fg="green")
+    _print("next:", shlex.join(map(str, (program, *command))))
+
+
+_SERVING = ("gguf", "xllamacpp", "starlette", "uvicorn", "httpx2")
+"""Packages of the commands that `print_use` prints."""
+
+
+def print_use(run: Path, model: Path, exported: Path | None) -> None:
+    """Print how to serve a run's last model and how to chat with it, on standard error.
+
+    Args:
+        run: the run directory.
+        model: the model directory.
+        exported: its GGUF file; None if there is none yet.
+    """
+    if not is_main_process():
+        return
+    served, commands = _to_serve(run, model, exported)
+    if missing := [OPTIONAL[name] for name in _SERVING if find_spec(name) is None]:
+        _print("use:", shlex.join(("pip", "install", *missing)))
+    serve = shlex.join(("jmedllm", "deploy", "serve", str(served)))
+    _print("use:", " && ".join([*commands, serve]))
+    _print("chat:", shlex.join(("jmedllm", "chat", str(served))))
+
+
+def _to_serve(run: Path, model: Path, exported: Path | None) -> tuple[Path, list[str]]:
+    """Return what to serve, and the commands that make it. A model that llama.cpp cannot represent serves itself."""
+    from jmedllm.deploy.gguf.architectures import architecture_of, text_config
+    from jmedllm.models.loading import read_config
+
+    if exported is not None:
+        return exported, []
+    try:
+        architecture_of(text_config(read_config(model)))
+    except InputError:
+        return model, []
+    file = run / f"{run.resolve().name}.gguf"
+    return file, [shlex.join(("jmedllm", "deploy", "gguf", str(run), "--output", str(file)))]
+
+
+def _print(label: str, command: str) -> None:
+    typer.secho(f"{label:<6} {command}", err=True, fg="green")
 
 
 def data_options(data: Path) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jmedllm.cli.ending import after_scores, options, print_ending
+from jmedllm.cli.ending import after_scores, options, print_ending, print_use
 from jmedllm.cli.options import Control, RecipeFile, from_plugins
 from jmedllm.cli.printing import print_report
 from jmedllm.errors import InputError
@@ -142,3 +142,12 @@ def _run_stages(given: RunOptions, *, preview_example: bool) -> None:
         print_ending("eval", "--model", models[-1], "--benchmark", "NAME", "--output", "DIR", wrote=(folder,))
     else:  # only a corpus
         print_ending("init", "RECIPE.yaml", "--base", "MODEL", "--texts", folder / "corpus", wrote=(folder,))
+    if is_finished and models:
+        print_use(folder, models[-1], _exported(folder))
+
+
+def _exported(folder: Path) -> Path | None:
+    """Return the first GGUF file that the run exported, if its recipe asks for any."""
+    from jmedllm.report.deployment import read_deployment
+
+    return next((folder / each.file for each in read_deployment([folder])), None)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from jmedllm.deploy.gguf.types import FILE_TYPES
-from jmedllm.errors import unknown
+from jmedllm.errors import InputError, unknown
+from jmedllm.evaluation.evaluate import require_benchmark, split_language
 from jmedllm.files import hash_file
 from jmedllm.settings import Settings
 
@@ -19,6 +20,7 @@ BITS: Mapping[str, float] = {
 """Bits of a weight by the type of the file; matrices that fall back to another format have more."""
 
 if TYPE_CHECKING:
+    from jmedllm.deploy.gguf.benchmarks import Benchmarks
     from jmedllm.deploy.gguf.source import Source
 
 
@@ -27,6 +29,13 @@ class DeployConfig(Settings):
 
     types: list[str] = Field(["f16"], min_length=1, description=f"number formats: {', '.join(FILE_TYPES)}")
     accept_divergence: float = Field(0.1, ge=0, description="largest KL divergence of types below q8_0, in nats")
+
+    benchmarks: list[str] = Field(
+        [], description="benchmarks that the model and each file answer, as part of the proof"
+    )
+    modelfile: bool = Field(False, description="write a Modelfile for Ollama beside each file")
+    bundle: bool = Field(False, description="pack the first type for a machine without a network")
+    wheels: str | None = Field(None, description="directory of wheels for the bundle, instead of a package index")
 
     @field_validator("types")
     @classmethod
@@ -37,6 +46,22 @@ class DeployConfig(Settings):
         if len(set(types)) < len(types):
             raise ValueError("names a type twice; name each once")
         return types
+
+    @field_validator("benchmarks")
+    @classmethod
+    def _known_benchmarks(cls, names: list[str]) -> list[str]:
+        for name in names:
+            try:
+                require_benchmark(split_language(name)[0])
+            except InputError as error:
+                raise ValueError(str(error)) from None
+        return names
+
+    @model_validator(mode="after")
+    def _wheels_of_a_bundle(self) -> "DeployConfig":
+        if self.wheels is not None and not self.bundle:
+            raise ValueError("wheels are for a bundle; set bundle: true, or leave wheels out")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +85,9 @@ class Delivered:
     proof: dict[str, Any]
 
 
-def deliver(source: "Source", folder: Path, name: str, config: DeployConfig) -> Iterator[Delivered]:
+def deliver(
+    source: "Source", folder: Path, name: str, config: DeployConfig, benchmarks: "Benchmarks | None", today: str
+) -> Iterator[Delivered]:
     """Export a model in each type of the settings, and remove files of other types.
 
     A file that exists is complete and proved, because an export replaces it at its end.
@@ -70,24 +97,26 @@ def deliver(source: "Source", folder: Path, name: str, config: DeployConfig) -> 
         folder: directory of files that were exported from this model with the same settings, apart from the types.
         name: beginning of the names of the files.
         config: settings.
+        benchmarks: benchmarks that the model and each file answer.
+        today: date as YYYY-MM-DD for the Modelfiles of templates that write it.
 
     Raises:
-        InputError: see `export_gguf`.
+        InputError: see `export_gguf` and `write_modelfile`.
     """
     from jmedllm.deploy.gguf.export import export_gguf
+    from jmedllm.deploy.ollama.modelfile import write_modelfile
 
     files = {kind: folder / f"{name}-{kind}.gguf" for kind in config.types}
-    for other in _others(folder, files.values()):
-        other.unlink()
+    kept = tuple(f"{file.stem}." for file in files.values())
+    for other in folder.glob("*.*"):
+        if other.is_file() and not other.name.startswith(kept):
+            other.unlink()
     for kind, file in files.items():
         if not file.exists():
-            export_gguf(source, file, kind, ceiling=config.accept_divergence)
+            export_gguf(source, file, kind, ceiling=config.accept_divergence, benchmarks=benchmarks)
+        if config.modelfile:
+            write_modelfile(file, file.with_suffix(".Modelfile"), today=today)
         yield _delivered(file, kind, config)
-
-
-def _others(folder: Path, files: Iterable[Path]) -> list[Path]:
-    kept = tuple(file.name for file in files)
-    return [each for each in sorted(folder.glob("*.gguf*")) if not each.name.startswith(kept)]
 
 
 def _delivered(file: Path, kind: str, config: DeployConfig) -> Delivered:

@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from shutil import rmtree
+from typing import TYPE_CHECKING, Any
 
 from jmedllm.deploy.delivery import DeployConfig, deliver, delivery_bytes
 from jmedllm.errors import InputError
+from jmedllm.evaluation.benchmarks.file_formats import is_custom_file
+from jmedllm.evaluation.evaluate import EvalConfig, split_language
 from jmedllm.files import hash_text, to_json
 from jmedllm.report import collect
 from jmedllm.report.training import read_training
@@ -23,7 +27,11 @@ from jmedllm.stages.stage import (
     starts_from_base,
 )
 
+if TYPE_CHECKING:
+    from jmedllm.deploy.gguf.benchmarks import Benchmarks
+
 NAME = "deploy"
+_BUNDLE = "bundle"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +39,8 @@ class DeployOutputs(Outputs):
     """Outputs of the deploy stage.
 
     Attributes:
-        deployed: for each file its path in the run's folder, type, size, SHA-256, limit and proof.
+        deployed: for each file its path in the run's folder, type, size, SHA-256, limit, proof, and the bundle that
+            has it.
     """
 
     deployed: list[dict[str, Any]]
@@ -43,21 +52,44 @@ def _settings(run: Run) -> DeployConfig:
 
 
 def _inputs(run: Run) -> dict[str, Any]:
-    return _inputs_of_a_file(run) | {"types": _settings(run).types}
+    return _inputs_of_a_file(run) | {"settings": _settings(run).model_dump()}
 
 
 def _inputs_of_a_file(run: Run) -> dict[str, Any]:
-    """Return what affects every file, so that another type in the recipe does not export the others again.
+    """Return what affects each file, so that another type in the recipe does not export the others again.
 
     The model card inside does not count: new scores of the same model are no reason to export it again.
     """
-    corpus = run.outputs.get("corpus")
+    settings, benchmarks, corpus = _settings(run), _benchmarks(run), run.outputs.get("corpus")
     return {
         "model": fingerprint_before(run, NAME),
         "name": run.recipe.name,
         "text": corpus.to_dict()["blocks"] if corpus else None,
-        "settings": _settings(run).model_dump(exclude={"types"}),
+        "accept_divergence": settings.accept_divergence,
+        **(
+            {"benchmarks": [each.settings() | {"questions": each.questions_hash()} for each in benchmarks.tasks()]}
+            if benchmarks
+            else {}
+        ),
     }
+
+
+_ASKED = {"selection", "split", "limit", "max_new_tokens", "thinking_budget", "shuffle", "map", "skip_invalid"}
+"""Settings of the run's evaluation that these benchmarks share."""
+
+
+def _benchmarks(run: Run) -> "Benchmarks | None":
+    """Return the benchmarks that the model and each file answer, with the prompts and scorers of the run."""
+    from jmedllm.deploy.gguf.benchmarks import Benchmarks, reading_scorers
+
+    names, asked = _settings(run).benchmarks, run.recipe.eval
+    if not names:
+        return None
+    shared = asked.model_dump(include=_ASKED) if asked else {}
+    if not any(is_custom_file(split_language(name)[0]) for name in names):
+        shared |= {"map": {}, "skip_invalid": False}
+    config = EvalConfig(benchmarks=names, scorers=reading_scorers(asked.scorers if asked else ()), **shared)
+    return Benchmarks(config, run.prompt_config, run.data)
 
 
 def _check(run: Run) -> Sequence[str]:
@@ -66,6 +98,7 @@ def _check(run: Run) -> Sequence[str]:
 
     require_gguf()
     require_llama_cpp(NAME)
+    _require_wheels(run)
     if starts_from_base(run, NAME):
         raise InputError(
             f"recipe {run.recipe.name}: deploy exports a trained model, but no stage trains one; add mfpt or "
@@ -75,18 +108,37 @@ def _check(run: Run) -> Sequence[str]:
         from jmedllm.models.random_init import planned_config
 
         _require_architecture(planned_config(created))
-    return ("llama.cpp", "types")
+    if benchmarks := _benchmarks(run):
+        benchmarks.tasks()
+    return (
+        "llama.cpp",
+        "types",
+        *(["benchmarks"] if benchmarks else []),
+        *(["wheels"] if _settings(run).wheels else []),
+    )
+
+
+def _require_wheels(run: Run) -> None:
+    wheels = _settings(run).wheels
+    if wheels is not None and not any(Path(wheels).glob("*.whl")):
+        raise InputError(f"recipe {run.recipe.name}: deploy.wheels: {wheels} has no wheels; name a directory that has")
 
 
 def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
+    from jmedllm.deploy.gguf.architectures import text_config
     from jmedllm.deploy.gguf.pretokenizer import find_pre_tokenizer
     from jmedllm.deploy.gguf.source import Source
     from jmedllm.deploy.gguf.vocabulary import vocabulary
+    from jmedllm.deploy.ollama.chat_template import go_template
+    from jmedllm.models.chat import ChatTemplate
     from jmedllm.training.preflight import folder_bytes, require_free
 
     _require_architecture(base.config)
-    source = Source(base.folder, base.config, base.tokenizer)
-    find_pre_tokenizer(base.tokenizer, vocabulary(base.tokenizer, base.config.vocab_size, source.ends), ())
+    source = Source(base.folder, text_config(deepcopy(base.config)), base.tokenizer)
+    found = vocabulary(base.tokenizer, source.config.vocab_size, source.ends)
+    find_pre_tokenizer(base.tokenizer, found, ())
+    if _settings(run).modelfile and found.chat_template:
+        go_template(ChatTemplate(base.tokenizer), adds_bos=found.add_bos, today=run.date)
     parameters = sum(each.numel() for each in base.structure.parameters())
     size = delivery_bytes(parameters, _settings(run).types) - folder_bytes(run.folder / NAME)
     require_free(run.folder, size, "deploy (files, and one in float32 for the proof)")
@@ -110,15 +162,40 @@ def _perform(run: Run, _: str) -> DeployOutputs:
     from jmedllm.deploy.gguf.source import BLOCKS, source_of
 
     # A folder of these inputs keeps the files that a killed run, or a recipe with other types, has finished.
+    settings = _settings(run)
     folder = own_folder(run.folder / NAME, hash_text(to_json(_inputs_of_a_file(run))))
     _write_card(run)
     blocks = run.folder / BLOCKS
     source = source_of(model_before(run, NAME), run.folder.resolve().name, blocks if blocks.is_dir() else None)
-    found = list(deliver(source, folder, run.recipe.name, _settings(run)))
-    paths = [each.file.relative_to(run.folder).as_posix() for each in found]
-    return DeployOutputs(
-        deployed=[asdict(each) | {"file": path} for each, path in zip(found, paths, strict=True)], files=paths
-    )
+    found = list(deliver(source, folder, run.recipe.name, settings, _benchmarks(run), run.date))
+    deployed = [asdict(each) | {"file": each.file.relative_to(run.folder).as_posix()} for each in found]
+    deployed[0] |= {"bundle": _bundle(run, found[0].file)}
+    return DeployOutputs(deployed=deployed, files=_files(run))
+
+
+def _files(run: Run) -> list[str]:
+    """Return the paths of what users take; of a bundle the list of its files, which its installer checks."""
+    names = [
+        name
+        for pattern in ("*.gguf", "*.proof.json", "*.Modelfile", f"{_BUNDLE}/SHA256SUMS")
+        for name in (run.folder / NAME).glob(pattern)
+    ]
+    return sorted(each.relative_to(run.folder).as_posix() for each in names)
+
+
+def _bundle(run: Run, file: Path) -> dict[str, Any] | None:
+    """Pack a file if the recipe asks for it; else remove an earlier bundle."""
+    from jmedllm.bundle.served_model import find_model
+    from jmedllm.bundle.target import parse_target, this_python, usual_platform
+    from jmedllm.bundle.write import write_bundle
+
+    folder, settings = run.folder / NAME / _BUNDLE, _settings(run)
+    if not settings.bundle:
+        rmtree(folder, ignore_errors=True)
+        return None
+    wheels = Path(settings.wheels) if settings.wheels else None
+    written = write_bundle(find_model(str(file)), folder, parse_target(this_python(), usual_platform()), wheels)
+    return {"folder": f"{NAME}/{_BUNDLE}", "bytes": written.size, "sha256": written.sha256}
 
 
 def _write_card(run: Run) -> None:

@@ -1,6 +1,6 @@
 """The same benchmarks for the model in transformers and for its file: same prompts, same reading, same scorers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,7 +79,7 @@ def benchmarks_of(
     config = from_options(
         EvalConfig,
         benchmarks=list(names),
-        scorers=[name for name in asked.get("scorers", ()) if _reads_responses(name)] or [_SCORER],
+        scorers=reading_scorers(asked.get("scorers", ())),
         max_new_tokens=asked.get("max_new_tokens"),
         limit=limit,
     )
@@ -93,8 +93,10 @@ def _recipe(run: Path) -> Mapping[str, Any] | None:
     return stages[-1]["recipe"] if stages else None
 
 
-def _reads_responses(name: str) -> bool:
-    return SCORERS[name].needs == "response" and SCORERS[name].judge_prompt is None
+def reading_scorers(asked: Iterable[str]) -> list[str]:
+    """Return those of a run's scorers that read responses without a judge, else the usual one."""
+    reading = [name for name in asked if SCORERS[name].needs == "response" and SCORERS[name].judge_prompt is None]
+    return reading or [_SCORER]
 
 
 def compare_on_benchmarks(file: Path, source: Source, benchmarks: Benchmarks) -> tuple[BenchmarkAgreement, ...]:

@@ -17,7 +17,7 @@ from jmedllm.files import to_json, write_atomic
 from jmedllm.report.collect import CollectedResult
 from jmedllm.report.compare import NOTE, Comparison, compare, published_last
 from jmedllm.report.deployment import NOTE as NOTE_ON_FILES
-from jmedllm.report.deployment import DeployedFile
+from jmedllm.report.deployment import NOTE_ON_BENCHMARKS, DeployedFile, facts
 from jmedllm.report.details import EXAM_YEARS_NOTE, exam_year_cells, response_details
 from jmedllm.report.headline import explanation, headlines
 from jmedllm.report.notes import footnotes
@@ -103,7 +103,9 @@ def page(
             exam_years_note=EXAM_YEARS_NOTE,
             training=[_stage(stage) for stage in training],
             deployed=deployed,
+            deployment_facts=facts(deployed),
             deployment_note=NOTE_ON_FILES,
+            benchmarks_note=NOTE_ON_BENCHMARKS,
             tasks=packed,
             settings=_embedded(
                 {
