@@ -249,7 +249,9 @@ def completion_request(raw: bytes) -> GenerationRequest:
     return _request(body, body.get("logprobs"), prompt=prompt if isinstance(prompt, str) else tuple(prompt))
 
 
-def _request(body: Mapping[str, Any], logprobs: int | None, **conversation: Any) -> GenerationRequest:
+def _request(body: dict[str, Any], logprobs: int | None, **conversation: Any) -> GenerationRequest:
+    if body.get("top_k") == -1:  # vLLM's value for all tokens
+        body["top_k"] = 0
     choices = _choices(body.get("structured_outputs"))
     stop = body.get("stop", ())
     idle = [name for name, value in _NEUTRAL.items() if body.get(name, value) != value]
@@ -258,8 +260,6 @@ def _request(body: Mapping[str, Any], logprobs: int | None, **conversation: Any)
             f"{idle[0]}: has no effect on an answer that is one of several choices; leave it out", idle[0]
         )
     sampling = {name: body[name] for name in _SAMPLING if name in body}
-    if sampling.get("top_k") == -1:
-        sampling["top_k"] = 0
     if "seed" in sampling:
         sampling["seed"] %= 2**32 - 1
     return GenerationRequest(

@@ -132,7 +132,7 @@ def render(
             add_generation_prompt=answer,
         )
     except TemplateSyntaxError as error:
-        raise InputError(f"the model's chat template is broken: line {error.lineno}: {error.message}") from error
+        raise _broken(error) from error
     except (TemplateError, *_REFUSALS) as error:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise InputError(f"the model's chat template refuses this conversation: {reason}") from error
@@ -140,9 +140,16 @@ def render(
 
 @lru_cache(maxsize=8)
 def variables_of(template: str) -> frozenset[str]:
-    """Return the variables of a template that a request can set, such as `enable_thinking`."""
-    environment = _compiled(template).environment
-    tree = environment.parse(template)
+    """Return the variables of a template that a request can set, such as `enable_thinking`.
+
+    Raises:
+        InputError: the template is broken.
+    """
+    try:
+        environment = _compiled(template).environment
+        tree = environment.parse(template)
+    except TemplateSyntaxError as error:
+        raise _broken(error) from error
     names = list(tree.find_all(nodes.Name))
     stored = {each.name for each in names if each.ctx == "store"}
     tested = {each.node.name for each in tree.find_all(nodes.Test) if isinstance(each.node, nodes.Name)}
@@ -151,6 +158,10 @@ def variables_of(template: str) -> frozenset[str]:
     return frozenset(
         name for name in meta.find_undeclared_variables(tree) if name not in known and not name.endswith("_token")
     )
+
+
+def _broken(error: TemplateSyntaxError) -> InputError:
+    return InputError(f"the model's chat template is broken: line {error.lineno}: {error.message}")
 
 
 def _with_thought(message: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from jmedllm.serving.key import read_or_create_key
 from jmedllm.serving.limits import GRACE_S, Limits
 from jmedllm.serving.log import write_log
 from jmedllm.serving.model import ServedModel, ServeOptions
+from jmedllm.serving.prompt import variables_of
 
 HOST = "127.0.0.1"
 """The only address. Others would need encryption and accounts, which a reverse proxy or `ssh -L` has."""
@@ -79,6 +80,8 @@ async def serve(
         key = read_or_create_key(key_file)
         model = await open_model(path, replace(options, report=write_log))
         try:
+            if model.format.template is not None:
+                variables_of(model.format.template)  # a broken one is refused here
             await _serve(Service(model, key, opened.getsockname()[1], limits, prompt_log=prompt_log), opened, announce)
         finally:
             await model.close()
