@@ -171,9 +171,9 @@ async def _write(
             parts = list(splitter.feed(piece.text))
             if piece.finish_reason is not None:
                 parts += splitter.finish()
-            waiting = (*(waiting if splitter.seen == seen else ()), *piece.listed)
-            if splitter.seen != seen and not splitter.answered:
-                waiting = ()  # of the marker
+            listed = tuple(each for each in piece.listed if each.token.id not in model.format.ends)
+            is_marker = splitter.seen != seen and not splitter.answered
+            waiting = () if is_marker else (*(waiting if splitter.seen == seen else ()), *listed)
             seen = splitter.seen
             for delta in _deltas(parts, stop, is_last=piece.finish_reason is not None):
                 if delta.part == "content":

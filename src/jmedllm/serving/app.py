@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +31,7 @@ from jmedllm.serving.limits import BODY_S, MOST_BODY, RETRY_S, Limits, QueueFull
 from jmedllm.serving.log import RequestLog, write_log
 from jmedllm.serving.metrics import Histogram, Metrics
 from jmedllm.serving.model import ServedModel, Unavailable
+from jmedllm.serving.page import chat_page, content_security_policy
 from jmedllm.serving.prompt import variables_of
 from jmedllm.serving.reply import ChatReply, CompletionReply, Reply
 
@@ -51,7 +51,6 @@ class Service:
         key: see `serving.key`.
         port: port of the server, which is a part of the name of its cookie.
         limits: see `Limits`.
-        page: returns the chat page.
         prompt_log: file for the texts of prompts and answers; None for none.
     """
 
@@ -59,7 +58,6 @@ class Service:
     key: str
     port: int
     limits: Limits = field(default_factory=Limits)
-    page: Callable[[], Response] = lambda: PlainTextResponse("jmedllm serves /v1/chat/completions here.\n")
     prompt_log: Path | None = None
     metrics: Metrics = field(default_factory=Metrics)
     slots: Slots = field(init=False)
@@ -73,7 +71,8 @@ class Service:
             return answered
         if not is_allowed(request.headers, self.key, self.port):
             return HTMLResponse(SIGN_IN, status_code=401, headers=PAGE_HEADERS)
-        return self.page()
+        headers = PAGE_HEADERS | {"Content-Security-Policy": content_security_policy()}
+        return HTMLResponse(chat_page(), headers=headers)
 
     async def health(self, request: Request) -> Response:
         """Return that the server runs, and nothing about the model."""

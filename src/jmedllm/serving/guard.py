@@ -81,4 +81,4 @@ PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
 }
-"""Headers of answers to browsers without the key."""
+"""Headers of pages; the policy is that of the page for the key."""

@@ -23,6 +23,9 @@ HOST = "127.0.0.1"
 """The only address. Others would need encryption and accounts, which a reverse proxy or `ssh -L` has."""
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers, which end the process with the signal instead of the exit code 0."""
 
@@ -109,13 +112,16 @@ async def _serve(service: Service, opened: socket.socket, announce: Callable[[Se
         server.should_exit = True
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         loop.add_signal_handler(number, stop)
     failing = asyncio.create_task(_stop_on_failure(service.model, stop))
     opened.listen()  # uvicorn does it later, when a program that waits for the address has already been refused
     announce(service.model, f"http://{HOST}:{service.port}", service.key)
     await server.serve(sockets=[opened])
     failing.cancel()
+    for number in _SIGNALS:
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)  # the rest is quick, and ends with the exit code 0
     if service.model.failed.is_set():
         raise InputError(f"{service.model.name}: {service.model.backend} ended and cannot be started again; see above")
 

@@ -15,7 +15,7 @@ import regex
 
 from jmedllm.errors import InputError
 from jmedllm.models.conversion.gguf import Gguf
-from jmedllm.models.tokenizer.pieces import BYTES
+from jmedllm.models.tokenizer.byte_characters import BYTES
 
 _SPACE = "\u2581"
 _CHARACTERS = {byte: character for character, byte in BYTES.items()}

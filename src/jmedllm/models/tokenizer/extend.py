@@ -19,9 +19,10 @@ from jmedllm.models.folder import fingerprint
 from jmedllm.models.loading import load_network
 from jmedllm.models.save import save_model
 from jmedllm.models.tokenizer.bpe import LEAST, Merge, learn_merges, words
+from jmedllm.models.tokenizer.byte_characters import BYTES
 from jmedllm.models.tokenizer.encoding import Tokenizer
 from jmedllm.models.tokenizer.load import load_tokenizer, read_tokenizer
-from jmedllm.models.tokenizer.pieces import BYTES, pieces, scheme
+from jmedllm.models.tokenizer.pieces import pieces, scheme
 from jmedllm.settings import Settings
 
 _ALIGNED = 128

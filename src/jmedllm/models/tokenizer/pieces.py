@@ -10,21 +10,13 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from jmedllm.errors import InputError
+from jmedllm.models.tokenizer.byte_characters import BYTES
 from jmedllm.models.tokenizer.encoding import Tokenizer
 
 Scheme = Literal["byte-level", "sentencepiece"]
 
 _SPACE = "\u2581"
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-
-_PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-"""Bytes that byte-level BPE writes as the character of the same number; the others follow from 256 on (Radford et
-al. 2019, GPT-2)."""
-
-BYTES = {chr(byte): byte for byte in _PRINTABLE} | {
-    chr(256 + number): byte for number, byte in enumerate(sorted(set(range(256)) - set(_PRINTABLE)))
-}
-"""The byte of each of the 256 characters that byte-level BPE writes."""
 
 
 def scheme(tokenizer: Tokenizer) -> Scheme:

@@ -15,6 +15,7 @@ from jmedllm.deploy.gguf.header import read_header
 from jmedllm.deploy.llama_cpp import LlamaProcess, start
 from jmedllm.deploy.trust import require_trusted
 from jmedllm.errors import InputError
+from jmedllm.serving.backends.gguf_text import bytes_of_tokens, spellings, text_format
 from jmedllm.serving.model import (
     FinishReason,
     Format,
@@ -31,11 +32,6 @@ from jmedllm.serving.threads import usable_cores
 RESTARTS = 3
 """How often the process is started again before the server gives up."""
 
-_CONTROL = 3
-_SPECIAL = {"bos": "bos", "eos": "eos", "padding": "pad", "unknown": "unk", "seperator": "sep", "mask": "mask"}
-"""Names of special tokens in transformers, by llama.cpp's (whose spelling of `separator` this is)."""
-_ENDS = ("eos", "eot", "eom")
-
 _FINISH: dict[str, FinishReason] = {"eos": "stop", "word": "stop", "limit": "length"}
 _POLL_S = 0.1
 
@@ -46,22 +42,6 @@ _LISTED = 256
 """Most likely tokens to request where several continuations are scored; others are asked for one by one."""
 
 
-def text_format(metadata: Mapping[str, Any]) -> Format:
-    """Return what the metadata of a GGUF file say about its texts."""
-    tokens: list[str] = metadata.get("tokenizer.ggml.tokens", [])
-    types: list[int] = metadata.get("tokenizer.ggml.token_type", [])
-    ids = {name: metadata.get(f"tokenizer.ggml.{name}_token_id") for name in (*_SPECIAL, *_ENDS)}
-    known = {name: number for name, number in ids.items() if number is not None and number < len(tokens)}
-    recorded = metadata.get("jmedllm.special_tokens")
-    special = {f"{_SPECIAL[name]}_token": tokens[number] for name, number in known.items() if name in _SPECIAL}
-    return Format(
-        template=metadata.get("tokenizer.chat_template"),
-        special=json.loads(recorded) if recorded else special,
-        control=frozenset(token for token, kind in zip(tokens, types, strict=False) if kind == _CONTROL),
-        ends=tuple(dict.fromkeys(known[name] for name in _ENDS if name in known)),
-    )
-
-
 @dataclass
 class LlamaCppModel:
     """A GGUF file in a process of llama.cpp.
@@ -70,7 +50,8 @@ class LlamaCppModel:
         file: the GGUF file.
         threads: number of threads for computing.
         composes: whether the model's tokenizer composes Unicode (NFC), which llama.cpp does not.
-        vocabulary: number of tokens.
+        spelled: bytes of each token.
+        ids: tokens by their bytes.
         whole: id of a token that is a whole character.
         report: prints a line for the person who runs the server.
         failed: set when the process has ended and is not started again.
@@ -84,7 +65,8 @@ class LlamaCppModel:
     threads: int
     format: Format
     composes: bool
-    vocabulary: int
+    spelled: Sequence[bytes]
+    ids: Mapping[bytes, int]
     whole: int
     report: Callable[[str], None]
     backend: str = "llama.cpp"
@@ -117,7 +99,9 @@ class LlamaCppModel:
     async def _watch(self) -> None:
         for restart in range(1, RESTARTS + 2):
             code = await self._exit_code()
-            self._client = None
+            client, self._client = self._client, None
+            if client is not None:
+                await client.aclose()
             ended = f"llama.cpp ended by itself ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
             if restart > RESTARTS:
                 self.report(f"{ended}; it was started again {RESTARTS} times, which is the limit")
@@ -146,17 +130,49 @@ class LlamaCppModel:
     async def generate(self, ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[Piece, None]:
         """See `ServedModel`."""
         body = {"prompt": list(ids), "stream": True, "return_tokens": True, **self._fields(sampling)}
-        done = 0
+        done, before = 0, list(ids)
         async with aclosing(self._events("/completion", body)) as events:
             async for event in events:
                 total = int(event["tokens_predicted"])
-                listed = tuple(map(_listed, event.get("completion_probabilities", ())))
+                listed = tuple(map(self._listed, event.get("completion_probabilities", ())))
                 finish = _FINISH[event["stop_type"]] if event["stop"] else None
+                if listed and (missing := total - done - len(listed)) > 0:
+                    raw = event["content"].encode().removesuffix(listed[0].token.bytes)
+                    listed = (*await self._unlisted(before, raw, missing, sampling), *listed)
+                before += [each.token.id for each in listed]
                 yield Piece(event["content"], total - done, listed, finish)
                 done = total
                 if finish is not None:
                     return
         raise Unavailable(_LOST)
+
+    async def _unlisted(self, before: list[int], raw: bytes, count: int, sampling: Sampling) -> tuple[Listed, ...]:
+        """Return the tokens that llama.cpp does not list because each ends within a character.
+
+        Args:
+            before: prompt and answer before them.
+            raw: their bytes.
+            count: their number.
+            sampling: settings of the answer.
+        """
+        found = list(spellings(raw, count, self.ids))
+        if len(found) > 1:  # nearly always there is one
+            scores = await self.score(before, found)
+            found = [found[scores.index(max(scores))]]
+        listed = []
+        for place, token in enumerate(found[0] if found else ()):
+            top = await self._position([*before, *found[0][:place]], token)
+            listed.append(Listed(next(each for each in top if each.id == token), top[: sampling.top_logprobs or 0]))
+        return tuple(listed)
+
+    async def _position(self, ids: list[int], token: int) -> tuple[TokenLogprob, ...]:
+        """Return the most likely tokens after a prompt, with this one."""
+        for count in (_LISTED, len(self.spelled)):
+            found = await self._first(ids, self.whole, count)
+            top = () if found is None else found.top
+            if any(each.id == token for each in top):
+                return top
+        raise RuntimeError(f"llama.cpp lists {len(self.spelled)} tokens without the token {token}")
 
     async def score(self, ids: Sequence[int], continuations: Sequence[Sequence[int]]) -> list[float]:
         """See `ServedModel`."""
@@ -178,20 +194,27 @@ class LlamaCppModel:
             if token not in found:
                 found |= await self._top(ids, token, _LISTED)
         if not wanted <= found.keys():  # llama.cpp reports nothing where it chose a part of a character
-            found |= await self._top(ids, self.whole, self.vocabulary)
+            found |= await self._top(ids, self.whole, len(self.spelled))
         return {token: found[token] for token in wanted}
 
     async def _top(self, ids: list[int], chosen: int, count: int) -> dict[int, float]:
-        """Return the log-probabilities of a token and of the most likely ones after a prompt."""
-        answer = await self._post(
-            "/completion",
-            {"prompt": ids, "logit_bias": [[chosen, _ANY]], **self._fields(Sampling(1, top_logprobs=count))},
-        )
-        return {
-            int(each["id"]): float(each["logprob"])
-            for position in answer.get("completion_probabilities", ())[:1]
-            for each in (position, *position["top_logprobs"])
-        }
+        """Return the log-probabilities of a token and of the most likely ones after a prompt; none for a part of a
+        character."""
+        found = await self._first(ids, chosen, count)
+        return {} if found is None else {each.id: each.logprob for each in (found.token, *found.top)}
+
+    async def _first(self, ids: list[int], chosen: int, count: int) -> Listed | None:
+        """Return a token and the most likely ones after a prompt; None for a part of a character."""
+        body = {"prompt": ids, "logit_bias": [[chosen, _ANY]], **self._fields(Sampling(1, top_logprobs=count))}
+        positions = (await self._post("/completion", body)).get("completion_probabilities", ())
+        return self._listed(positions[0]) if positions else None
+
+    def _listed(self, position: Mapping[str, Any]) -> Listed:
+        return Listed(self._token(position), tuple(map(self._token, position["top_logprobs"])))
+
+    def _token(self, each: Mapping[str, Any]) -> TokenLogprob:
+        # The bytes in the answer are those of a whole character where a token ends one.
+        return TokenLogprob(int(each["id"]), self.spelled[int(each["id"])], float(each["logprob"]))
 
     async def close(self) -> None:
         """See `ServedModel`."""
@@ -217,8 +240,8 @@ class LlamaCppModel:
                 async for part in answer.aiter_bytes():
                     *lines, rest = (rest + part).split(b"\n")  # not at U+2028, which JSON strings may contain
                     for line in lines:
-                        if line.startswith(b"error:"):
-                            raise Unavailable(_LOST)
+                        if line.startswith((b"error:", b'data: {"error"')):
+                            raise Unavailable(f"llama.cpp: {line.decode(errors='replace')[:300]}")
                         if line.startswith(b"data: {"):
                             yield json.loads(line[len(b"data: ") :])
 
@@ -237,7 +260,7 @@ class LlamaCppModel:
             "seed": -1 if sampling.seed is None else sampling.seed,
             "n_probs": 0 if sampling.top_logprobs is None else max(1, sampling.top_logprobs),
             "preserved_tokens": list(sampling.visible),
-            "cache_prompt": True,
+            "cache_prompt": sampling.seed is None,  # what is computed again can differ in the last bits
         }
 
     def _connected(self) -> httpx.AsyncClient:
@@ -263,14 +286,6 @@ def _require_ok(status: int, content: bytes) -> None:
         raise RuntimeError(f"llama.cpp refuses a request of this server with {status}: {text}")
 
 
-def _listed(position: Mapping[str, Any]) -> Listed:
-    return Listed(_token(position), tuple(map(_token, position["top_logprobs"])))
-
-
-def _token(each: Mapping[str, Any]) -> TokenLogprob:
-    return TokenLogprob(int(each["id"]), bytes(each["bytes"]), float(each["logprob"]))
-
-
 async def open_llama_cpp(file: Path, options: ServeOptions) -> LlamaCppModel:
     """Load a GGUF file.
 
@@ -281,7 +296,8 @@ async def open_llama_cpp(file: Path, options: ServeOptions) -> LlamaCppModel:
     metadata = read_header(file)
     trained = metadata.get(f"{metadata.get('general.architecture')}.context_length")
     context = context_of(options, trained, file)
-    tokens = metadata.get("tokenizer.ggml.tokens", [])
+    spelled = bytes_of_tokens(metadata)
+    ids = {raw: number for number, raw in reversed(list(enumerate(spelled)))}
     model = LlamaCppModel(
         file=file,
         name=file.stem,
@@ -290,8 +306,9 @@ async def open_llama_cpp(file: Path, options: ServeOptions) -> LlamaCppModel:
         threads=options.threads or usable_cores(),
         format=text_format(metadata),
         composes=metadata.get("jmedllm.normalizer") == "NFC",
-        vocabulary=len(tokens),
-        whole=next((number for number, token in enumerate(tokens) if token == "a"), 0),
+        spelled=spelled,
+        ids=ids,
+        whole=ids.get(b"a", 0),
         report=options.report,
     )
     try:
