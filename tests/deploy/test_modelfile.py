@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from struct import pack
 from typing import Any
 
 import pytest
@@ -69,6 +70,11 @@ STOPS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "the end of a turn": ("qwen2", {}, ("<|im_end|>",)),
     "EOS is another token": ("qwen2", {"tokenizer.ggml.eos_token_id": 1}, ("</s>", "<|im_end|>")),
     "two ends": ("qwen2", {"tokenizer.ggml.eot_token_id": 4}, ("<|im_end|>", "<|eot_id|>")),
+    "more than three ends": (
+        "qwen2",
+        {"tokenizer.ggml.eot_token_id": 4, "tokenizer.ggml.eom_token_id": 5, "tokenizer.ggml.fim_pad_token_id": 1},
+        ("<|im_end|>", "<|eot_id|>", "<turn>", "</s>"),
+    ),
     "a token that the user added": ("qwen2", {"tokenizer.ggml.eot_token_id": 5}, ("<|im_end|>", "<turn>")),
     "a line feed is text": ("qwen2", {"tokenizer.ggml.eot_token_id": 6}, ("<|im_end|>",)),
     "EOS in the template": ("llm-jp", {"tokenizer.ggml.eos_token_id": 1}, ("</s>",)),
@@ -170,6 +176,24 @@ def test_what_ollama_cannot_do_is_refused(case: str, tmp_path: Path) -> None:
     gguf = replace(gguf_of("qwen2", tmp_path, **changed), path=tmp_path / name)
     with pytest.raises(InputError, match=message):
         modelfile(gguf, tmp_path, context=wanted, today=TODAY)
+
+
+BAD_FILES: dict[str, tuple[bytes | None, str]] = {
+    "missing": (None, "no such file"),
+    "text": (b"FROM llama3.2", "not a GGUF file, or damaged"),
+    "an adapter": (b"GGUF" + pack("<IQQ", 3, 0, 0), "no general.architecture in its metadata"),
+    "cut": (b"GGUF" + pack("<IQQ", 3, 0, 9), "damaged"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_bad_file_is_one_line_and_nothing_is_written(case: str, tmp_path: Path, cli: Cli) -> None:
+    content, message = BAD_FILES[case]
+    if content is not None:
+        (tmp_path / "m.gguf").write_bytes(content)
+    code, output, errors = cli("deploy", "modelfile", tmp_path / "m.gguf")
+    assert code == 2 and message in errors and output == "" and errors.count("\n") == 1
+    assert not (tmp_path / "Modelfile").exists()
 
 
 def test_the_command_writes_beside_the_file_and_keeps_what_it_did_not_write(tmp_path: Path, cli: Cli) -> None:

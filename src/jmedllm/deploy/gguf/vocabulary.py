@@ -19,7 +19,7 @@ MERGE_LIST = "gemma4"
 
 _FIX = "serve the model directory with vLLM or transformers"
 
-_ENDS = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
+ENDS = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
 """Keys of tokens at which llama.cpp ends an answer. The last three are of code completion, which no chat uses."""
 
 
@@ -75,12 +75,12 @@ def vocabulary(tokenizer: Tokenizer, rows: int, ends: list[int]) -> Vocabulary:
     for added in description["added_tokens"]:
         tokens[added["id"]] = added["content"]
         types[added["id"]] = CONTROL if added["special"] else USER_DEFINED
-    if len(ends) > len(_ENDS):
+    if len(ends) > len(ENDS):
         raise InputError(
             f"gguf: the model has {len(ends)} tokens that end an answer (eos_token_id in generation_config.json), and "
-            f"a GGUF file names at most {len(_ENDS)}; shorten the list"
+            f"a GGUF file names at most {len(ENDS)}; shorten the list"
         )
-    ids = dict(zip(_ENDS, ends, strict=False))
+    ids = dict(zip(ENDS, ends, strict=False))
     others = {"bos": tokenizer.bos_token_id, "padding": tokenizer.pad_token_id, "unknown": tokenizer.unk_token_id}
     ids |= {name: number for name, number in others.items() if number is not None}
     if not is_byte_level and tokenizer.unk_token_id is not None:

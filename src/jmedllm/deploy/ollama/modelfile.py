@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm import __version__
+from jmedllm.deploy.gguf.header import read_header
+from jmedllm.deploy.gguf.vocabulary import ENDS
 from jmedllm.deploy.ollama.chat_template import GoTemplate, go_template
 from jmedllm.errors import InputError
 from jmedllm.files import write_atomic
 from jmedllm.models.chat import ChatTemplate, turn_end
-from jmedllm.models.conversion.gguf import Gguf, read_gguf
+from jmedllm.models.conversion.gguf import Gguf
 from jmedllm.models.conversion.gguf_tokens import CONTROL, USER_DEFINED
 
 _FIRST_LINE = "# Modelfile of Ollama, written by jmedllm "
@@ -71,9 +73,23 @@ def write_modelfile(file: Path, output: Path, *, context: int | None = None, tod
     """
     if output.exists() and not (output.is_file() and output.read_bytes().startswith(_FIRST_LINE.encode())):
         raise InputError(f"{output}: exists and was not written by jmedllm; choose another --output")
-    found = modelfile(read_gguf(file), output.parent, context=context, today=today)
+    found = modelfile(_read(file), output.parent, context=context, today=today)
     write_atomic(output, found.text)
     return found
+
+
+def _read(file: Path) -> Gguf:
+    """Read the metadata of a file.
+
+    Raises:
+        InputError: it is not a GGUF file of a language model, or one of several parts.
+    """
+    metadata = read_header(file)
+    if missing := {"general.architecture", "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"} - metadata.keys():
+        raise InputError(f"{file}: no {min(missing)} in its metadata; give the GGUF file of a language model")
+    if (parts := int(metadata.get("split.count", 1))) > 1:
+        raise InputError(f"{file}: one of {parts} parts; join them with: llama-gguf-split --merge FIRST_PART OUTPUT")
+    return Gguf(file, metadata, {})
 
 
 def modelfile(gguf: Gguf, folder: Path, *, context: int | None, today: str) -> Modelfile:
@@ -125,10 +141,10 @@ def _tokenizer(gguf: Gguf) -> Any:
     tokens = gguf.of_tokenizer("tokens")
     numbers = {name: gguf.of_tokenizer(f"{name}_token_id") for name in ("bos", "eos")}
     names = {f"{name}_token": tokens[number] for name, number in numbers.items() if number is not None}
-    kinds = gguf.of_tokenizer("token_type", [])
+    kinds = gguf.of_tokenizer("token_type")
     named = [
         AddedToken(token, normalized=False, special=kind == CONTROL)
-        for token, kind in zip(tokens, kinds, strict=False)
+        for token, kind in zip(tokens, kinds, strict=True)
         if kind in (CONTROL, USER_DEFINED) and token.strip() and token in source
     ]
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), **names)
@@ -145,8 +161,8 @@ def _stops(gguf: Gguf, template: ChatTemplate) -> tuple[str, ...]:
     Raises:
         InputError: nothing ends an answer, or an end cannot be written in a Modelfile.
     """
-    tokens, kinds = gguf.of_tokenizer("tokens"), gguf.of_tokenizer("token_type", [])
-    numbers = [gguf.of_tokenizer(f"{name}_token_id") for name in ("eos", "eot", "eom")]
+    tokens, kinds = gguf.of_tokenizer("tokens"), gguf.of_tokenizer("token_type")
+    numbers = [gguf.of_tokenizer(f"{name}_token_id") for name in ENDS]
     ends = [tokens[number] for number in numbers if number is not None and kinds[number] in (CONTROL, USER_DEFINED)]
     turn = turn_end(template)
     if turn.token is not None:
