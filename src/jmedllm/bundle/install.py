@@ -59,8 +59,13 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("error: interrupted; run the same command again\n")
         sys.exit(130)
-    except (BundleError, OSError) as error:
+    except BundleError as error:
         sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+    except OSError as error:  # a full disk, or a place where this user may not write
+        sys.stderr.write(
+            f"error: {error.filename or folder}: {error.strerror}; choose another place with --venv DIR\n"
+        )
         sys.exit(2)
     if not given.install_only:
         command = [str(python), "-I", "-m", *(part.replace("{bundle}", str(folder)) for part in facts["command"])]

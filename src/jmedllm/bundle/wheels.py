@@ -181,9 +181,10 @@ def _download(requirements: Sequence[str], target: Target, folder: Path, local: 
     command += ["--dest", str(folder), *requirements]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")] or ["it gave no reason"]
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it gave no reason"]
+        said = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+        reason = lines[-1] if not said or said[-1] == "Exception:" else said[-1]  # a traceback ends with its error
         fix = f"add it to {local}" if local else "check the network, or give the wheels with --wheels DIRECTORY"
         raise InputError(
-            f"pip finds no wheels for Python {target.python} on {target.platforms[0]}: "
-            f"{said[-1].removeprefix('ERROR: ')}; {fix}"
+            f"pip cannot get the wheels for Python {target.python} on {target.platforms[0]}: {reason}; {fix}"
         )
