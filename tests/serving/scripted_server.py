@@ -16,7 +16,7 @@ from typing import Any
 
 from jmedllm.serving.page import chat_page, content_security_policy
 
-MODEL = {"id": "medical-8b", "max_model_len": 4096}
+MODEL = {"id": "medical-8b", "max_model_len": 4096, "chat_template": "", "template_variables": []}
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class ScriptedServer:
 
 
 def question(body: dict[str, Any]) -> str:
-    return str(body["messages"][-1]["content"]) if "messages" in body else str(body["prompt"])
+    return str(body["messages"][-1]["content"])
 
 
 def echo(body: dict[str, Any]) -> Reply:
@@ -62,7 +62,6 @@ def echo(body: dict[str, Any]) -> Reply:
 
 
 def chunks(body: dict[str, Any], reply: Reply) -> Iterator[dict[str, Any]]:
-    chat = "messages" in body
     about = {"id": "x", "object": "chunk", "created": 0, "model": body["model"], "system_fingerprint": "fp_1a2b3c"}
     pieces, logprobs = list(reply.pieces), None
     choices = body.get("structured_outputs", {}).get("choice")
@@ -77,10 +76,11 @@ def chunks(body: dict[str, Any], reply: Reply) -> Iterator[dict[str, Any]]:
     for thought in reply.thought:
         yield {**about, "choices": [{"index": 0, "delta": {"reasoning_content": thought}, "finish_reason": None}]}
     for piece in pieces:
-        text = {"delta": {"content": piece}} if chat else {"text": piece}
-        yield {**about, "choices": [{"index": 0, **text, "logprobs": logprobs, "finish_reason": None}]}
-    last = {"delta": {}} if chat else {"text": ""}
-    yield {**about, "choices": [{"index": 0, **last, "finish_reason": reply.finish}]}
+        yield {
+            **about,
+            "choices": [{"index": 0, "delta": {"content": piece}, "logprobs": logprobs, "finish_reason": None}],
+        }
+    yield {**about, "choices": [{"index": 0, "delta": {}, "finish_reason": reply.finish}]}
     yield {**about, "choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": len(pieces)}}
 
 

@@ -4,12 +4,13 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jmedllm.evaluation.benchmarks import BENCHMARKS
 from jmedllm.serving import page
-from jmedllm.serving.choices import MultipleChoiceQuestion, find_choices
+from jmedllm.serving.choices import Layout, MultipleChoiceQuestion, find_choices, question_prompt
 
 CHOICES = ("発熱", "咳嗽", "A 型肝炎 (HAV)", "1.5 mg/dL 以上", "vitamin B12")
 
@@ -76,13 +77,18 @@ def test_what_is_left_out_is_kept_apart() -> None:
     assert find_choices("Which?\nA. fever\nB. cough\nAnswer: B").rest == "Answer: B"
 
 
-def in_the_browser_s_words(texts: list[str]) -> list[MultipleChoiceQuestion]:
+def in_node(expression: str, given: object) -> Any:
     node = shutil.which("node")
     if node is None:
         pytest.skip("no node on this machine; on Debian: apt install nodejs")
     source = (Path(page.__file__).parent / "choices.js").read_text(encoding="utf-8")
-    program = f"{source}\nconsole.log(JSON.stringify(JSON.parse(require('fs').readFileSync(0)).map(findChoices)))"
-    run = subprocess.run([node, "-e", program], input=json.dumps(texts), capture_output=True, text=True, check=True)
+    program = f"{source}\nconst given = JSON.parse(require('fs').readFileSync(0));\n"
+    program += f"console.log(JSON.stringify({expression}))"
+    run = subprocess.run([node, "-e", program], input=json.dumps(given), capture_output=True, text=True, check=True)
+    return json.loads(run.stdout)
+
+
+def in_the_browser_s_words(texts: list[str]) -> list[MultipleChoiceQuestion]:
     return [
         MultipleChoiceQuestion(
             each["stem"],
@@ -90,7 +96,7 @@ def in_the_browser_s_words(texts: list[str]) -> list[MultipleChoiceQuestion]:
             each["select"],
             each["rest"],
         )
-        for each in json.loads(run.stdout)
+        for each in in_node("given.map(findChoices)", texts)
     ]
 
 
@@ -100,6 +106,14 @@ def test_the_page_finds_the_same() -> None:
         *(text for text, _, _ in CASES.values()),
     ]
     assert in_the_browser_s_words(texts) == [find_choices(text) for text in texts]
+
+
+@pytest.mark.parametrize("layout", ["letter", "text", "plain"])
+def test_the_page_asks_the_same(layout: Layout) -> None:
+    texts = [text for text, choices, _ in CASES.values() if choices]
+    asked = in_node(f"given.map((text) => examPrompt(findChoices(text), '{layout}'))", texts)
+    expected = [question_prompt(find_choices(text), layout) for text in texts]
+    assert [(each["prompt"], each["texts"]) for each in asked] == expected
 
 
 @pytest.mark.exhaustive

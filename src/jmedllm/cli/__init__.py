@@ -8,6 +8,7 @@ from io import TextIOWrapper
 import typer
 from typer.exceptions import Abort, TyperException
 
+from jmedllm.cli.chat import chat
 from jmedllm.cli.compare import compare
 from jmedllm.cli.convert import convert
 from jmedllm.cli.corpus import corpus_app
@@ -46,7 +47,7 @@ def _root() -> None:
 COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Evaluate": {"eval": evaluate, "score": score, "report": report, "compare": compare, "export": export_app},
     "Adapt": {"init": init, "plan": plan, "run": run, "pretrain": pretrain, "tune": tune, "merge": merge},
-    "Use": {"deploy": deploy_app},
+    "Use": {"deploy": deploy_app, "chat": chat},
     "Data and models": {"data": data_app, "corpus": corpus_app, "tokens": tokens, "convert": convert},
 }
 """Commands by name, in the groups of `jmedllm --help`."""

@@ -5,6 +5,12 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal
+
+Layout = Literal["letter", "text", "plain"]
+"""Whether the answer is a label or a text; `plain` has the choices first and no instruction, for small models."""
+
+Language = Literal["ja", "en"]
 
 _FAMILIES = (
     [*"abcdefghij"],
@@ -156,3 +162,54 @@ def _selected(stem: str) -> int:
     text = unicodedata.normalize("NFKC", stem).lower()
     found = _SELECT_JA.search(text) or _SELECT_EN.search(text)
     return _NUMBERS[found[1]] if found else 1
+
+
+def question_prompt(question: MultipleChoiceQuestion, layout: Layout) -> tuple[str, list[str]]:
+    """Return the prompt of a question with choices, and the texts of its possible answers."""
+    language: Language = "ja" if re.search("[\u3040-\u30ff\u4e00-\u9fff]", question.stem) else "en"
+    separator = ", " if language == "en" else "、"
+    names = [label if layout == "letter" else text for label, text in question.choices]
+    answers = [separator.join(names[index] for index in answer) for answer in question.answers]
+    stem = question.stem
+    if question.select > 1 and _selected(stem) != question.select:
+        stem += f"（{question.select}つ選べ）" if language == "ja" else f" (choose {question.select})"
+    return _LAYOUTS[layout](language, stem, question, separator), answers
+
+
+def _with_labels(language: Language, stem: str, question: MultipleChoiceQuestion, _: str) -> str:
+    many = question.select > 1
+    if language == "ja":
+        separated = "「、」で区切って" if many else ""
+        task = (
+            f"次は医学の試験問題です。答えとなる選択肢を{question.select}つ選び、記号だけを{separated}書いてください。"
+        )
+    else:
+        what = "their labels, separated by commas" if many else "its label"
+        task = (
+            f"This is a multiple-choice question about medicine. Choose {question.select} of the choices and write "
+            f"only {what}."
+        )
+    choices = "\n".join(f"{label}. {text}" for label, text in question.choices)
+    return f"{task}\n\n{stem}\n{choices}"
+
+
+def _with_texts(language: Language, stem: str, question: MultipleChoiceQuestion, _: str) -> str:
+    many = question.select > 1
+    if language == "ja":
+        separated = "「、」で区切って" if many else ""
+        task = f"次は医学の試験問題です。答えとなる選択肢を{question.select}つ選び、その文をそのまま{separated}"
+        task += "書いてください。"
+    else:
+        what = "them, separated by commas" if many else "it"
+        task = f"This is a multiple-choice question about medicine. Choose {question.select} of the choices and "
+        task += f"copy {what}."
+    choices = "\n".join(text for _, text in question.choices)
+    return f"{task}\n\n{stem}\n{choices}"
+
+
+def _plain(language: Language, stem: str, question: MultipleChoiceQuestion, separator: str) -> str:
+    choices = separator.join(text for _, text in question.choices)
+    return f"{choices}。{stem}" if language == "ja" else f"{choices}. {stem} "
+
+
+_LAYOUTS = {"letter": _with_labels, "text": _with_texts, "plain": _plain}

@@ -53,12 +53,12 @@ async function* events(response) {
 }
 
 /* Asks for an answer; calls `onPiece({text, thought, logprobs, finish, usage, fingerprint})` for each event. */
-async function streamAnswer(path, body, signal, onPiece) {
-  const response = await request(path, { ...body, stream: true, stream_options: { include_usage: true } }, signal);
+async function streamAnswer(body, signal, onPiece) {
+  const response = await request("/v1/chat/completions", { ...body, stream: true, stream_options: { include_usage: true } }, signal);
   for await (const event of events(response)) {
     const choice = event.choices?.[0] ?? {};
     onPiece({
-      text: choice.delta?.content ?? choice.text ?? "",
+      text: choice.delta?.content ?? "",
       thought: choice.delta?.reasoning_content ?? "",
       logprobs: choice.logprobs?.content ?? null,
       finish: choice.finish_reason ?? null,

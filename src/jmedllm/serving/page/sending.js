@@ -45,16 +45,16 @@ function requestFor(chat) {
   const earlier = question.exam ? [question] : chat.messages;
   const body = { model: served.name, ...sampling() };
   if (question.exam) Object.assign(body, { structured_outputs: { choice: examPrompt(question.exam, question.exam.layout).texts }, logprobs: true });
-  if (!served.template) return ["/v1/completions", { ...body, prompt: question.content }];
   const system = settings.system.trim() ? [{ role: "system", content: settings.system }] : [];
-  if (served.thinking) body.chat_template_kwargs = { enable_thinking: settings.think };
-  return ["/v1/chat/completions", { ...body, messages: [...system, ...earlier.map(({ role, content }) => ({ role, content }))] }];
+  if (served.thinking) body.chat_template_kwargs = { [served.thinking]: settings.think };
+  const messages = served.template ? [...system, ...earlier] : [question]; // without a template, the model continues one text
+  return { ...body, messages: messages.map(({ role, content }) => ({ role, content })) };
 }
 
 async function answer(chat) {
   hideProblem();
   const question = chat.messages.at(-1);
-  const [path, body] = requestFor(chat);
+  const body = requestFor(chat);
   const controller = new AbortController();
   const sent = Object.entries(sampling()).map(([name, value]) => `${name} ${value}`).join(", ");
   const message = { role: "assistant", content: "", thought: "", state: "writing", exam: question.exam && { ...question.exam, shares: null, picked: [] }, about: { model: served.name, fingerprint: "", tokens: null, seconds: null, finish: "", sampling: sent, system: served.template ? settings.system : "" } };
@@ -71,7 +71,7 @@ async function answer(chat) {
   keep(chat);
   let pieces = 0;
   try {
-    await streamAnswer(path, body, controller.signal, ({ text, thought, logprobs, finish, usage, fingerprint }) => {
+    await streamAnswer(body, controller.signal, ({ text, thought, logprobs, finish, usage, fingerprint }) => {
       message.content += text;
       message.thought += thought;
       pieces += text || thought ? 1 : 0;
@@ -155,7 +155,7 @@ function showServerError(error, chat, message) {
   const detail = error.detail;
   if (error.kind === "key") showProblem(word("errorKey"), "enterKey", () => location.reload());
   else if (error.kind === "stopped") showProblem(word(message.state === "stopped" ? "errorCut" : "errorStopped"), message.state === "stopped" ? "regenerate" : "retry", retry);
-  else if (error.kind === "busy") showProblem(word("errorBusy", { count: Math.max(1, error.seconds) }), "retry", retry);
+  else if (error.kind === "busy") showProblem(word("errorBusy", { count: Math.max(1, error.seconds), detail }), "retry", retry);
   else if (error.kind === "context") showProblem(word("errorContext", { detail }), "newChat", () => { const { pasted, content } = chat.messages.at(-1); newChat(); $("question").value = pasted ?? content; questionChanged(); $("question").focus(); });
   else showProblem(word("errorOther", { detail }), "retry", retry);
 }

@@ -7,7 +7,9 @@ const mac = /Mac|iPhone|iPad/.test(navigator.platform);
 
 const DEFAULTS = { language: null, theme: "auto", keep: true, system: "", temperature: "", top_p: "", seed: "", max_tokens: "", think: true, layout: null };
 const settings = { ...DEFAULTS, ...readSettings() };
-let served = { name: "", context: null, template: true, thinking: false };
+let served = { name: "", context: null, template: true, thinking: null };
+/* Variables of chat templates that switch the thought on and off. */
+const THINKING = ["enable_thinking", "thinking"];
 let store = null;
 let chats = [];
 let open = null; // the chat on the screen
