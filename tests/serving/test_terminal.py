@@ -179,7 +179,7 @@ def test_ctrl_c_stops_an_answer_and_twice_ends(server: ScriptedServer, tmp_path:
     shown = ""
     until("> ")
     process.send_signal(signal.SIGINT)
-    until("Ctrl-C again ends")
+    until("Ctrl-C again ends; /quit, too)\r\n> ")
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 0
     assert "count" in history.read_text()

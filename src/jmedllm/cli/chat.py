@@ -37,7 +37,8 @@ def chat(
     ] = None,
     system: Annotated[str, typer.Option(help="System prompt.", show_default="none")] = "",
     temperature: Annotated[
-        float | None, typer.Option(help="0 for the most likely token.", show_default="the server's")
+        float | None,
+        typer.Option(help="Temperature of the sampling; 0 for the most likely token.", show_default="the server's"),
     ] = None,
     top_p: Annotated[
         float | None, typer.Option(help="Share of the probability to sample from.", show_default="the server's")
