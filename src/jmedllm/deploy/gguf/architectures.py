@@ -70,6 +70,13 @@ def _windows_by_layer(config: Any) -> Metadata:
     return _window(config) | {"attention.sliding_window_pattern": [each == _SLIDING for each in config.layer_types]}
 
 
+def _within_window(config: Any) -> Metadata:
+    """Limit the context to a sliding window that llama.cpp does not have here; within it, the models are the same."""
+    return (
+        {"context_length": min(config.max_position_embeddings, config.sliding_window)} if config.sliding_window else {}
+    )
+
+
 def _no_window(_: Any) -> Metadata:
     return {"attention.sliding_window": 0}
 
@@ -126,6 +133,10 @@ def _hybrid(config: Any) -> list[str]:
     return _every(_interval(config), _LINEAR)(config)
 
 
+def _three_of_four(config: Any) -> list[int]:
+    return [int((layer + 1) % 4 != 0) for layer in range(config.num_hidden_layers)]
+
+
 def _gemma_scale(large: int) -> Callable[[Any], float]:
     """Return a function of the attention's scale, which llama.cpp takes from the number of layers."""
     return lambda config: (
@@ -151,7 +162,7 @@ _ROUTED = {"norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": 
 _DELTA = {"layer_types": _hybrid, "attention_bias": False, **_SILU}
 
 _LLAMA = Architecture("llama", {**_SILU, "mlp_bias": False}, edits=_NEIGHBOURS)
-_MISTRAL = Architecture("llama", {**_SILU, "sliding_window": None}, edits=_NEIGHBOURS)
+_MISTRAL = Architecture("llama", _SILU, (_within_window,), edits=_NEIGHBOURS)
 _QWEN2 = Architecture("qwen2", {**_SILU, "use_sliding_window": False})
 _QWEN3_DENSE = Architecture("qwen3", _QWEN3)
 _QWEN3_MOE = Architecture("qwen3moe", _QWEN3 | _ROUTED, (_experts("moe_intermediate_size"),), _STACKED)
@@ -196,8 +207,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "Mistral3ForConditionalGeneration": _MISTRAL,
     "MixtralForCausalLM": Architecture(
         "llama",
-        {**_SILU, "sliding_window": None},
-        (_experts("intermediate_size"),),
+        _SILU,
+        (_experts("intermediate_size"), _within_window),
         _STACKED,
         _NEIGHBOURS,
     ),
@@ -232,7 +243,12 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "mlp.experts.down_proj_bias": {"mlp.experts.down_proj.bias": unchanged},
         },
     ),
-    "Phi3ForCausalLM": Architecture("phi3", {**_SILU, "sliding_window": None}, (_no_window,)),
+    "Phi3ForCausalLM": Architecture("phi3", _SILU, (_no_window, _within_window)),
+    "SmolLM3ForCausalLM": Architecture(
+        "smollm3",
+        {**_SILU, "mlp_bias": False, "use_sliding_window": False, "no_rope_layers": _three_of_four},
+        edits=_NEIGHBOURS,
+    ),
     "Olmo2ForCausalLM": Architecture("olmo2", {**_SILU, "attention_bias": False}),
     "Olmo3ForCausalLM": Architecture("olmo2", {**_SILU, "attention_bias": False}, (_windows_by_layer,)),
     "GraniteForCausalLM": Architecture("granite", {**_SILU, "mlp_bias": False}, (_scales,), edits=_NEIGHBOURS),
@@ -287,8 +303,8 @@ def architecture_metadata(config: Any) -> Metadata:
         "attention.value_length": size,
         **_epsilon(config),
         "vocab_size": config.vocab_size,
-        **rope_metadata(config),
     }
+    found |= rope_metadata(config)
     for describe in architecture_of(config).metadata:
         found |= describe(config)
     return found

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from jmedllm.corpus import demo
-from jmedllm.deploy.gguf.architectures import architecture_of
+from jmedllm.deploy.gguf.architectures import architecture_metadata, architecture_of
 from jmedllm.deploy.gguf.benchmarks import Benchmarks, compare_on_benchmarks
 from jmedllm.deploy.gguf.importance import TOKENS, Importance, importance_matrix
 from jmedllm.deploy.gguf.pretokenizer import PreTokenizer, find_pre_tokenizer
@@ -87,6 +87,12 @@ def export_gguf(
         notice(f"gguf: {beside} tensors that text does not pass through are left out; the file cannot read pictures")
     tokens = vocabulary(source.tokenizer, source.config.vocab_size, source.ends)
     pre = find_pre_tokenizer(source.tokenizer, tokens, corpus_texts(source))
+    described_context = architecture_metadata(source.config)["context_length"]
+    if described_context != source.config.max_position_embeddings:
+        notice(
+            f"gguf: the file's context is {described_context} tokens, not {source.config.max_position_embeddings}: "
+            "beyond, llama.cpp computes differently (sliding window or LongRoPE)"
+        )
     if is_rounded(source.config):
         notice("gguf: llama.cpp rounds the bounds of YaRN, which the model does not (truncate: false)")
     if pre.scripts:

@@ -37,7 +37,7 @@ def rope_metadata(config: Any) -> Metadata:
             f"gguf: rotary positions of the type {kind!r} are not supported (supported: {', '.join(_KINDS)}); {_FIX}"
         )
     found: Metadata = {"rope.dimension_count": rotated_size(config), "rope.freq_base": float(rope["rope_theta"])}
-    return found | _KINDS[kind](rope) | _local(config)
+    return found | _KINDS[kind](rope) | _local(config) | _limits(config)
 
 
 def _global(config: Any) -> Mapping[str, Any]:
@@ -83,6 +83,29 @@ def _yarn(rope: Mapping[str, Any]) -> Metadata:
     }
 
 
+def _long(_: Mapping[str, Any]) -> Metadata:
+    return {"rope.scaling.type": "longrope"}
+
+
+def _limits(config: Any) -> Metadata:
+    """Limit LongRoPE (Ding et al. 2024, arXiv 2402.13753) to the context in which both use the short factors.
+
+    Beyond, transformers changes to the long factors when a text is long, and llama.cpp when its context is.
+    """
+    rope = _global(config)
+    if rope.get("rope_type") != "longrope":
+        return {}
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    original = int(rope.get("original_max_position_embeddings") or config.max_position_embeddings)
+    _, attention = ROPE_INIT_FUNCTIONS["longrope"](config, torch.device("cpu"))
+    return {
+        "context_length": original,
+        "rope.scaling.original_context_length": original,
+        "rope.scaling.attn_factor": float(attention),
+    }
+
+
 def is_rounded(config: Any) -> bool:
     """Return whether llama.cpp rounds the bounds of YaRN's ramp and the model does not, as gpt-oss."""
     rope = _global(config)
@@ -94,20 +117,23 @@ _KINDS: Mapping[str, Callable[[Mapping[str, Any]], Metadata]] = {
     "linear": _linear,
     "llama3": _plain,  # its factors are a tensor, see `rope_factors`
     "yarn": _yarn,
+    "longrope": _long,
 }
 
 
-def rope_factors(config: Any) -> torch.Tensor | None:
-    """Return the [head_size / 2] divisors of the rotary frequencies, or None if they are not changed.
+def rope_factors(config: Any) -> dict[str, torch.Tensor]:
+    """Return the [rotated_size / 2] divisors of the rotary frequencies, by llama.cpp's name; none if not changed.
 
     transformers computes the frequencies, so that there is a single source of the formula.
     """
     rope = _global(config)
+    if rope.get("rope_type") == "longrope":
+        return {f"rope_factors_{kind}.weight": torch.tensor(rope[f"{kind}_factor"]) for kind in ("long", "short")}
     if rope.get("rope_type") != "llama3":
-        return None
+        return {}
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
     exponents = torch.arange(0, head_size(config), 2, dtype=torch.int64).float() / head_size(config)
     factors: torch.Tensor = (1.0 / (rope["rope_theta"] ** exponents)) / scaled
-    return factors
+    return {"rope_freqs.weight": factors}

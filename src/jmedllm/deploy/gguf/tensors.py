@@ -19,8 +19,6 @@ from jmedllm.models.folder import weight_files
 
 _HEAD = "lm_head.weight"
 
-_FACTORS = "rope_freqs.weight"
-
 _ENDINGS = (".weight", ".bias")
 
 _LAYER = re.compile(r"model\.layers\.\d+\.")
@@ -140,15 +138,13 @@ def _joined(folder: Path, config: Any) -> dict[str, tuple[InFile, ...]]:
 
 def shapes(folder: Path, config: Any, architecture: Architecture) -> list[tuple[str, tuple[int, ...]]]:
     """Return llama.cpp's name and the shape of each tensor, in the order of `exported_tensors`."""
-    factors = rope_factors(config)
-    first = [] if factors is None else [(_FACTORS, tuple(factors.shape))]
+    first = [(name, tuple(factors.shape)) for name, factors in rope_factors(config).items()]
     stored = stored_tensors(folder, config, architecture)
     return first + [(target, each.shape(config)) for target, each in stored.items()]
 
 
 def exported_tensors(folder: Path, config: Any, architecture: Architecture) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield llama.cpp's name and the values of each tensor, one at a time."""
-    if (factors := rope_factors(config)) is not None:
-        yield _FACTORS, factors
+    yield from rope_factors(config).items()
     for target, stored in stored_tensors(folder, config, architecture).items():
         yield target, stored.read(config)
