@@ -173,6 +173,22 @@ def test_tools_are_refused_and_named_so_that_ollama_uses_the_template(where: str
         render(found.text, values)
 
 
+MODES = {
+    "qwen2": [""],
+    "qwen3": ["and $.IsThinkSet (not $.Think)", "$.Think", ""],
+    "gpt-oss": ['eq $.ThinkLevel "low"', 'eq $.ThinkLevel "medium"', 'eq $.ThinkLevel "high"', "$.Think", ""],
+}
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_ollamas_requests_switch_thinking(name: str) -> None:
+    """Ollama reads gpt-oss's channels from their headers, so no header may be in the prompt, as "off" would need."""
+    template = with_template(TEMPLATES[name].read_text(encoding="utf-8"))
+    listed = modes(template, chat_format(template))
+    assert [mode.condition for mode in listed] == MODES[name]
+    assert not any(mode.template.prompt([{"role": "user", "content": "q"}]).endswith("<|message|>") for mode in listed)
+
+
 def test_white_space_that_depends_on_the_system_message_is_reported() -> None:
     assert written(STRIPS_TOGETHER)[0].notes == (TRIMS.format("user"),)
 

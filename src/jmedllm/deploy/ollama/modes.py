@@ -31,7 +31,7 @@ def modes(template: ChatTemplate, found: ChatFormat) -> list[Mode]:
     for effort in found.efforts:
         values = {"Think": True, "ThinkLevel": effort} | is_set
         listed.append(Mode(f'eq $.ThinkLevel "{effort}"', values, with_thinking(template, "default", effort)))
-    if "off" in found.settings:
+    if "off" in found.settings and not found.answer_opening.strip():  # else Ollama needs the header of the answer
         values = {"Think": False, "ThinkLevel": ""} | is_set
         listed.append(Mode("and $.IsThinkSet (not $.Think)", values, with_thinking(template, "off")))
     if "on" in found.settings:
