@@ -90,6 +90,7 @@ class Service:
             "max_model_len": self.model.context,
             "slots": self.model.slots,
             "chat_template": template,
+            **self.model.format.special,
             "template_variables": sorted(variables_of(template)) if template else [],
         }
         return JSONResponse({"object": "list", "data": [described]})

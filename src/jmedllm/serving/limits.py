@@ -9,7 +9,10 @@ MOST_BODY = 4 * 2**20
 """Largest body of a request, in bytes."""
 
 BODY_S = 30.0
-"""Time limit for receiving a request, in seconds."""
+"""Time limit for the body of a request, in seconds."""
+
+HEAD_S = 30.0
+"""Time limit for the head of the first request of a connection, in seconds."""
 
 RETRY_S = 5
 """Seconds after which a client should ask again if the queue is full."""

@@ -95,13 +95,15 @@ def _unseen_fields(settings: ServerSettings, kind: ServerKind) -> Fields:
 
 
 def _identify(client: Any) -> tuple[ServerKind, Mapping[str, Any]]:
-    """Return the kind of a server, and the properties that llama.cpp shows."""
+    """Return the kind of a server, and the properties that llama.cpp and our server show."""
     if str(client.base_url.host).endswith(("api.openai.com", ".openai.azure.com")):
         return OPENAI, {}
     root = str(client.base_url).rstrip("/").removesuffix("/v1")
     models = _get(client, f"{str(client.base_url).rstrip('/')}/models").get("data")
-    owners = [each.get("owned_by") for each in models if isinstance(each, dict)] if isinstance(models, list) else []
-    properties = _get(client, f"{root}/props")
+    models = [each for each in models if isinstance(each, dict)] if isinstance(models, list) else []
+    owners = [each.get("owned_by") for each in models]
+    # Our server shows the template with the model.
+    properties = next((each for each in models if "chat_template" in each), None) or _get(client, f"{root}/props")
     kind = next((KINDS[owner] for owner in owners if owner in KINDS), None)
     if kind is None and "default_generation_settings" in properties:
         kind = LLAMA_CPP

@@ -120,6 +120,7 @@ def _generation_config(fields: Fields) -> Fields:
 
 
 _NAMES = {name: name for name in ("top_k", "min_p", "repetition_penalty")}
+_CHOICE = Constraint(lambda texts: {"structured_outputs": {"choice": list(texts)}})
 _SCHEMA = Constraint(_schema, _answer_in, chat_only=True)
 
 UNKNOWN = ServerKind("the server", _NAMES, constraint=_SCHEMA)
@@ -148,7 +149,7 @@ KINDS: dict[str, ServerKind] = {
         has_defaults=True,
         thinking_budget=lambda tokens: {"thinking_token_budget": tokens},
         budget_needs="--reasoning-parser or --reasoning-config (vLLM 0.20 or later)",
-        constraint=Constraint(lambda texts: {"structured_outputs": {"choice": list(texts)}}),
+        constraint=_CHOICE,
     ),
     "sglang": ServerKind(
         "SGLang",
@@ -161,5 +162,6 @@ KINDS: dict[str, ServerKind] = {
     ),
     "llamacpp": LLAMA_CPP,
     "library": ServerKind("Ollama", constraint=_SCHEMA),
+    "jmedllm": ServerKind("jmedllm deploy serve", _NAMES, constraint=_CHOICE, effort=False),
 }
 """Kinds of servers by the `owned_by` of their models."""
