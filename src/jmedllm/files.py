@@ -332,6 +332,28 @@ def atomic_folder(path: Path, mark: str) -> Iterator[Path]:
         sweep(path.parent, re.escape(path.name))
 
 
+@contextmanager
+def temporary_folder_beside(path: Path) -> Iterator[Path]:
+    """Create a folder in the same parent for work on a file, and remove it when the block ends.
+
+    Those that processes which have been killed have left for the same file are removed, too.
+
+    Raises:
+        InputError: the parent cannot be written.
+    """
+    name = path.with_suffix("")
+    folder = _neighbour(name)
+    sweep(path.parent, re.escape(name.name))
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

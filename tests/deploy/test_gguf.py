@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 from types import SimpleNamespace
 from typing import Any
 
@@ -144,6 +145,33 @@ def test_a_planted_fault_is_refused_by_name(fault: str, exported: tuple[Source, 
     with pytest.raises(InputError, match="export the model again") as refused:
         prove(file, source, first.pre, coverage=SMALL)
     assert message in str(refused.value)
+
+
+def test_a_file_without_the_adapter_is_refused(
+    exported: tuple[Source, Path, Any], tiny_model: Path, tiny_adapter: Path
+) -> None:
+    from jmedllm.deploy.gguf.proof import prove
+
+    _, file, first = exported
+    refused = pytest.raises(InputError, match=r"ja: differs from the model by .* nats per token")
+    with open_source(str(tiny_model), tiny_adapter, FLOAT32) as merged, refused:
+        prove(file, merged, first.pre, coverage=SMALL)
+
+
+def test_a_file_and_a_server_that_lost_an_end_token_are_refused(
+    exported: tuple[Source, Path, Any], tiny_model: Path, tmp_path: Path
+) -> None:
+    from jmedllm.deploy.gguf.proof import prove, prove_server
+    from jmedllm.deploy.llama_cpp import serving
+
+    _, file, first = exported
+    folder = Path(copytree(tiny_model, tmp_path / "two-ends"))
+    (folder / "generation_config.json").write_text('{"eos_token_id": [0, 66]}', encoding="utf-8")
+    source = source_of(folder)
+    with pytest.raises(InputError, match="eot_token_id is None, but 66"):
+        prove(file, source, first.pre, coverage=SMALL)
+    with serving(file) as server, pytest.raises(InputError, match="does not stop at token 66"):
+        prove_server(server, source, coverage=SMALL)
 
 
 @pytest.mark.parametrize("fault", ["rope", "epsilon"])
@@ -313,9 +341,16 @@ def test_the_importance_matrix_is_the_mean_square_of_the_inputs(tiny_model: Path
 
 
 def test_the_command_refuses_in_one_line_and_leaves_nothing(
-    tiny_model: Path, tmp_path: Path, cli: Callable[..., tuple[int, str, str]]
+    tiny_model: Path,
+    tmp_path: Path,
+    cli: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("jmedllm.deploy.gguf.importance.TOKENS", 500)
     output = tmp_path / "tiny.gguf"
+    killed = tmp_path / ".tiny.4194304.tmp"  # of a process that was killed
+    killed.mkdir()
+    (killed / "exact.gguf").write_bytes(b"GGUF")
     code, _, errors = cli(
         "deploy", "gguf", tiny_model, "--output", output, "--type", "q4_k_m", "--accept-divergence", 0
     )
@@ -323,6 +358,18 @@ def test_the_command_refuses_in_one_line_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
     code, _, errors = cli("deploy", "prove", tmp_path / "none.gguf", "--against", tiny_model)
     assert code == 2 and "none.gguf: no such file" in errors
+
+
+def test_the_message_on_other_token_ids_shows_the_place_in_a_long_text() -> None:
+    from jmedllm.deploy.gguf.pretokenizer import Difference
+    from small_tokenizers import byte_level
+
+    tokenizer = byte_level()
+    text = "The same words. " * 20 + "12 mg"
+    ids = tuple(tokenizer(text)["input_ids"])
+    message = str(Difference(text, ids, (*ids[:-4], 0, *ids[-3:])).located(tokenizer))
+    assert message.startswith("'12 mg'") or "12 mg'" in message
+    assert f"from token {len(ids) - 4} on" in message
 
 
 @pytest.mark.exhaustive

@@ -23,7 +23,7 @@ from jmedllm.deploy.gguf.write import Written, write_gguf
 from jmedllm.deploy.llama_cpp import require_llama_cpp
 from jmedllm.deploy.trust import add_trusted
 from jmedllm.errors import InputError
-from jmedllm.files import to_json, write_atomic
+from jmedllm.files import temporary_folder_beside, to_json, write_atomic
 from jmedllm.models.conversion.gguf import read_gguf, require_gguf
 from jmedllm.models.folder import fingerprint
 from jmedllm.models.loading import load_network
@@ -98,13 +98,13 @@ def export_gguf(
     if pre.scripts:
         notice(f"gguf: llama.cpp encodes text in {', '.join(pre.scripts)} differently; its other scripts are the same")
     described, importance = _described(source), _importance(source, FILE_TYPES[kind])
-    unproved = output.with_name(f".{output.name}.unproved")
 
     def write(file: Path, described: Mapping[str, Any]) -> Written:
         kind_of_file = FILE_TYPES[kind]
         return write_gguf(source.folder, source.config, tokens, pre.name, kind_of_file, file, described, importance)
 
-    try:
+    with temporary_folder_beside(output) as folder:
+        unproved = folder / output.name
         written = write(unproved, described)
         proof = _prove(unproved, source, pre, ceiling, coverage, benchmarks) if proved else None
         if proof is not None:  # the tensors are the same again
@@ -114,9 +114,7 @@ def export_gguf(
         else:
             proof_file(output).unlink(missing_ok=True)
         unproved.replace(output)
-        add_trusted(output)
-    finally:
-        unproved.unlink(missing_ok=True)
+    add_trusted(output)
     return Exported(written, pre, proof)
 
 

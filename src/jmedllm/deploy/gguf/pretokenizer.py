@@ -6,7 +6,7 @@ gives other token ids for some texts only, without any error.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unicodedata import normalize
@@ -81,19 +81,29 @@ class Difference:
         text: the text.
         expected: its ids by the model's tokenizer.
         found: its ids by llama.cpp.
+        around: the text around the first difference; the beginning of the text if it is not known.
     """
 
     text: str
     expected: tuple[int, ...]
     found: tuple[int, ...]
+    around: str = ""
+
+    @property
+    def place(self) -> int:
+        """Number of tokens before the first difference."""
+        pairs = enumerate(zip(self.expected, self.found, strict=False))
+        return next((at for at, (a, b) in pairs if a != b), min(len(self.expected), len(self.found)))
 
     def __str__(self) -> str:
-        place = next(
-            (at for at, (a, b) in enumerate(zip(self.expected, self.found, strict=False)) if a != b),
-            min(len(self.expected), len(self.found)),
-        )
-        expected, found = list(self.expected[place : place + 4]), list(self.found[place : place + 4])
-        return f"{self.text[:40]!r}: from token {place} on {expected} in the model, {found} in llama.cpp"
+        shown, after = self.around or self.text[:40], slice(self.place, self.place + 4)
+        expected, found = list(self.expected[after]), list(self.found[after])
+        return f"{shown!r}: from token {self.place} on {expected} in the model, {found} in llama.cpp"
+
+    def located(self, tokenizer: Tokenizer) -> "Difference":
+        """Return the difference with the text around it."""
+        near = self.expected[max(0, self.place - 4) : self.place + 8]
+        return replace(self, around=str(tokenizer.decode(near, skip_special_tokens=False)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +189,7 @@ def token_differences(server: LlamaServer, tokenizer: Tokenizer, texts: Sequence
     for text in texts:
         composed = composed_form(tokenizer, text)
         expected, found = tuple(tokenizer(text)["input_ids"]), tuple(server.token_ids(composed))
-        yield None if expected == found else Difference(text, expected, found)
+        yield None if expected == found else Difference(text, expected, found).located(tokenizer)
 
 
 def composed_form(tokenizer: Tokenizer, text: str) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from reprlib import repr as shortened
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from jmedllm.deploy.gguf.vocabulary import vocabulary
 from jmedllm.deploy.gguf.write import file_metadata, write_gguf
 from jmedllm.deploy.llama_cpp import LlamaServer, serving
 from jmedllm.errors import InputError
+from jmedllm.files import temporary_folder_beside
 from jmedllm.models.conversion.gguf import Gguf, read_gguf
 from jmedllm.models.loading import load_network
 from jmedllm.models.tokenizer.encoding import encode
@@ -135,8 +135,8 @@ def prove(
     """
     kind = require_same_metadata(read_gguf(file), source, pre.name)
     network = _network(source)
-    with TemporaryDirectory(prefix="jmedllm-gguf-", dir=file.parent) as folder:
-        plain = Path(folder) / "exact.gguf"
+    with temporary_folder_beside(file) as folder:
+        plain = folder / "exact.gguf"
         write_gguf(source.folder, source.config, _vocabulary(source), pre.name, FILE_TYPES[EXACT], plain, {})
         with serving(plain, exact=True) as server, rounding_as_ggml(network) as is_rounded:
             exact = _together(parity(server, network, _texts(source, coverage.exact_texts), _whole_character(source)))

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from jmedllm.deploy.llama_cpp import require_llama_cpp
 from jmedllm.errors import InputError
 
 _CHILD = "jmedllm.deploy.ggml_quantize"
+
+MATRIX_S = 3600.0
+"""Time limit for one matrix, in seconds; the largest take some minutes."""
 
 
 @contextmanager
@@ -35,6 +39,8 @@ def quantizing() -> Iterator[Quantize]:
             size = encoded_size(values.shape, name)
             kind = int(GGMLQuantizationType[name])
             matrix = {"type": kind, "rows": rows, "columns": columns, "size": size}
+            limit = Timer(MATRIX_S, process.kill)
+            limit.start()
             try:
                 to_child.write(json.dumps(matrix | {"weighted": importance is not None}).encode() + b"\n")
                 to_child.write(np.ascontiguousarray(values, dtype=np.float32).data)
@@ -44,8 +50,13 @@ def quantizing() -> Iterator[Quantize]:
                 found = from_child.read(size)
             except BrokenPipeError:
                 found = b""
+            finally:
+                limit.cancel()
             if len(found) != size:
-                raise InputError(f"gguf: ggml ended while it quantized a matrix of {rows} x {columns} to {name}")
+                raise InputError(
+                    f"gguf: ggml ended, or took longer than {MATRIX_S:,.0f} s, while it quantized a matrix of "
+                    f"{rows} x {columns} to {name}; give another --type"
+                )
             return np.frombuffer(found, dtype=np.uint8).reshape(rows, -1)
 
         try:
