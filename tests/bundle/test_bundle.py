@@ -240,7 +240,8 @@ def test_data_of_a_run_has_its_licences(tmp_path: Path) -> None:
     documents, medqa, demo, own = training_data(tmp_path, {"stages": stages})
     assert (documents.licence, documents.sha256) == ("CC BY 4.0; not stated", install.sha256(corpus))
     assert (medqa.name, medqa.licence, len(medqa.sha256 or "")) == ("medqa en", "MIT", 64)
-    assert (demo.licence, own.licence) == ("Apache-2.0", None)
+    assert (demo.licence, len(demo.sha256 or "")) == ("Apache-2.0", 64)
+    assert (own.licence, own.sha256) == (None, None)
 
 
 @pytest.mark.parametrize(

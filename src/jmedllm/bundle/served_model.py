@@ -72,7 +72,9 @@ class BundledModel:
         Args:
             digests: SHA-256 of each file by its path in the bundle.
         """
-        parts = tuple(Component("file", name, sha256=digests[name], file=name) for name in sorted(self.files))
+        parts = tuple(
+            Component("file", name, None, self.licence, digests[name], file=name) for name in sorted(self.files)
+        )
         return Component(
             "machine-learning-model",
             self.name,
@@ -115,14 +117,15 @@ def _gguf(file: Path) -> BundledModel:
     metadata = read_gguf(file).metadata
     card = str(metadata.get(_MODEL_CARD) or "")
     run, manifest = _run_of(file)
-    beside = file.with_name(f"{file.name}.proof.json")
     name = plain_name(file.stem)
     served = f"{_PLACE}/{name}.gguf"
+    endings = [".proof.json", *([".Modelfile"] if name == file.stem else [])]  # a Modelfile has the file's name
+    beside = {f"{_PLACE}/{name}{ending}": file.with_suffix(ending) for ending in endings}
     proof = metadata.get(_PROOF)
     return BundledModel(
         name=name,
         served=served,
-        files={served: file} | ({f"{served}.proof.json": beside} if beside.is_file() else {}),
+        files={served: file} | {place: each for place, each in beside.items() if each.is_file()},
         requirements=(*LLAMA_CPP, *INSTALLER),
         licence=licence_in(card) or metadata.get("general.license"),
         texts={},

@@ -1,6 +1,6 @@
 """The base and the data from which a run made its model, with their licences. They are not in the bundle."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from jmedllm.bundle.model_card import licence_texts, stated_licence
 from jmedllm.data.catalogue import SOURCES
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import BENCHMARKS
+from jmedllm.evaluation.benchmarks.benchmark import Benchmark
 from jmedllm.files import hash_file, read_jsonl
 from jmedllm.manifest import Manifest
 from jmedllm.models.folder import resolve
@@ -76,11 +77,26 @@ def _questions(benchmark: str, language: str, split: str) -> Component:
     known = BENCHMARKS.get(benchmark)
     if known is None:  # a file of the user
         return Component("data", benchmark, about=about)
-    name = next((name for each, name in known.sources.items() if each == language), None)
-    source = SOURCES.get(name or "")  # none if the questions are part of jmedllm
-    listed = [(file.path, file.sha256) for file in source.files if file.sha256] if source else []
-    files = tuple(Component("file", path, sha256=digest) for path, digest in listed)
-    digest = sha256("".join(f"{digest}  {path}\n" for path, digest in listed).encode()).hexdigest() if listed else None
-    licence = source.licence if source else known.licence
-    version = source.revision if source else None
-    return Component("data", f"{benchmark} {language}", version, licence, digest, about=about, parts=files)
+    name = f"{benchmark} {language}"
+    source = next((source for each, source in known.sources.items() if each == language), None)
+    if source is None:
+        digest = _built_in(known, language, split)
+        return Component("data", name, None, known.licence, digest, about=f"{split} questions, part of jmedllm")
+    found = SOURCES.get(source)
+    if found is None:  # a benchmark of another package
+        return Component("data", name, None, known.licence, about=about)
+    listed = [(file.path, file.sha256) for file in found.files if file.sha256]
+    files = tuple(Component("file", path, None, found.licence, digest) for path, digest in listed)
+    digest = _digest(f"{digest}  {path}\n" for path, digest in listed)
+    return Component("data", name, found.revision, found.licence, digest, about=about, parts=files)
+
+
+def _built_in(benchmark: Benchmark, language: str, split: str) -> str:
+    """Return the checksum of questions that need no data directory."""
+    named = next(each for each in benchmark.sources if each == language)
+    asked = benchmark.load(Path(), named, split)
+    return _digest(f"{each.id}\t{each.stem}\t{each.choices}\t{sorted(each.gold)}\n" for each in asked)
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return sha256("".join(lines).encode()).hexdigest()
