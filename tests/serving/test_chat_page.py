@@ -297,6 +297,37 @@ def test_the_page_in_japanese_on_a_phone(browser: Any, server: ScriptedServer) -
     chat.context.close()
 
 
+def test_a_question_without_an_answer_is_not_sent_again(chat: Chat) -> None:
+    chat.ask("first")
+    chat.server.reply = lambda body: Reply((), finish="length")
+    chat.ask("nothing comes back")
+    chat.server.reply = echo
+    chat.ask("last")
+    sent = [message["content"] for message in chat.server.requests[-1]["messages"]]
+    assert sent == ["first", "You asked: first", "last"]
+
+
+LONG = {
+    "one line": "x" * 1_000_000,
+    "one line with marks": "**a** `b` | " * 80_000,
+    "many items": "- item\n" * 14_000,
+    "many paragraphs": "a\n\n" * 30_000,
+    "deep items": "".join(" " * depth + "- x\n" for depth in range(400)),
+    "fences": "```\n" * 20_000,
+}
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", LONG)
+def test_long_answers_do_not_block_the_page(chat: Chat, name: str) -> None:
+    size = len(LONG[name])
+    chat.server.reply = lambda body: Reply([LONG[name][at : at + size // 50] for at in range(0, size, size // 50)])
+    started = time.monotonic()
+    assert chat.ask("long")
+    assert time.monotonic() - started < 5
+    assert chat.page.evaluate("document.querySelector('#scroll').scrollWidth <= innerWidth")
+
+
 def test_enter_while_the_input_method_composes_sends_nothing(chat: Chat) -> None:
     chat.page.fill("#question", "かんじ")
     for keys in ("isComposing: true", "keyCode: 229"):

@@ -175,9 +175,7 @@ def test_ctrl_c_stops_an_answer_and_twice_ends(server: ScriptedServer, tmp_path:
     os.write(ours, b"count\n")
     until(" 12 ")
     process.send_signal(signal.SIGINT)
-    until("(stopped)")
-    shown = ""
-    until("> ")
+    until("(stopped)\r\n> ")
     process.send_signal(signal.SIGINT)
     until("Ctrl-C again ends; /quit, too)\r\n> ")
     process.send_signal(signal.SIGINT)

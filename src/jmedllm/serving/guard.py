@@ -10,17 +10,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from jmedllm.serving.key import cookie_of, matches
+from jmedllm.serving.page import sign_in_page, sign_in_policy
 
 COOKIE = "jmedllm"
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _YEAR_S = 365 * 24 * 3600
 
-SIGN_IN = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<meta name="color-scheme" content="light dark"><title>jmedllm</title>
-<form><p><label>Key (printed where the server was started) / キー（サーバーを起動した端末に表示）<br>
-<input name="key" type="password" size="50" autocomplete="off" autofocus></label> <button>OK</button></form></html>
-"""
+SIGN_IN = sign_in_page()
 """The page of a browser without the key."""
 
 
@@ -78,7 +74,6 @@ def sign_in(request: Request, key: str, port: int) -> Response | None:
 PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'",
+    "Content-Security-Policy": sign_in_policy(),
 }
 """Headers of pages; the policy is that of the page for the key."""

@@ -85,7 +85,7 @@ class Conversation:
         """Return the request for an answer. A question with choices is asked by itself."""
         earlier = [] if turn.question or not self.model.has_template else self.turns
         messages = [{"role": "system", "content": self.system}] if self.system and self.model.has_template else []
-        for each in earlier:
+        for each in (turn for turn in earlier if turn.answer):
             messages += [{"role": "user", "content": each.content}, {"role": "assistant", "content": each.answer}]
         body: dict[str, Any] = {
             "model": self.model.name,

@@ -23,9 +23,24 @@ def chat_page() -> str:
     )
 
 
+@cache
+def sign_in_page() -> str:
+    """Return the page that asks a browser without the key for it, and sends it to `/`."""
+    return Template(_source("sign_in.html")).substitute(style=_source("page.css"))
+
+
 def content_security_policy() -> str:
     """Return the value of the header Content-Security-Policy for the page."""
     return f"{_policy()}; frame-ancestors 'none'"  # browsers ignore frame-ancestors in a meta element
+
+
+def sign_in_policy() -> str:
+    """Return the value of the header Content-Security-Policy for the page that asks for the key."""
+    style = _hash(_source("page.css"))
+    return (
+        f"default-src 'none'; style-src {style}; img-src data:; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    )
 
 
 @cache

@@ -1,6 +1,8 @@
 /* Renders an answer by DOM calls only, so that nothing in it can run. A link is shown as text. */
 
-const LONGEST_MARKUP = 100000; // longer answers are shown as they are
+/* Answers with more are shown as they are: a browser takes seconds for ten thousand elements. */
+const LONGEST_MARKUP = 100000;
+const MOST_LINES = 2000;
 const LONGEST_LINE = 5000;
 
 const element = (name, properties = {}, ...children) => {
@@ -79,13 +81,13 @@ function tableFrom(lines, start, target) {
 
 function renderAnswer(text) {
   const target = document.createDocumentFragment();
-  if (text.length > LONGEST_MARKUP) {
+  const lines = text.replace(/\r\n?/g, "\n").split("\n");
+  if (text.length > LONGEST_MARKUP || lines.length > MOST_LINES) {
     const plain = element("div", { className: "plain" });
     appendText(plain, text);
     target.append(plain);
     return target;
   }
-  const lines = text.replace(/\r\n?/g, "\n").split("\n");
   let paragraph = null;
   for (let index = 0; index < lines.length; ) {
     const line = lines[index];

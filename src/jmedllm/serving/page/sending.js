@@ -42,7 +42,9 @@ function regenerate() {
 
 function requestFor(chat) {
   const question = chat.messages.at(-1);
-  const earlier = question.exam ? [question] : chat.messages;
+  // Templates want questions and answers in turn: a question without an answer is left out.
+  const answered = chat.messages.filter((message, index) => (message.role === "user" ? chat.messages[index + 1]?.content : message.content));
+  const earlier = question.exam ? [question] : [...answered, question];
   const body = { model: served.name, ...sampling() };
   if (question.exam) Object.assign(body, { structured_outputs: { choice: examPrompt(question.exam, question.exam.layout).texts }, logprobs: true });
   const system = settings.system.trim() ? [{ role: "system", content: settings.system }] : [];
@@ -69,16 +71,17 @@ async function answer(chat) {
   const started = performance.now();
   const saving = setInterval(() => keep(chat), 400);
   keep(chat);
-  let pieces = 0;
+  let pieces = 0, first = null;
   try {
     await streamAnswer(body, controller.signal, ({ text, thought, logprobs, finish, usage, fingerprint }) => {
       message.content += text;
       message.thought += thought;
-      pieces += text || thought ? 1 : 0;
+      if (text || thought) { pieces++; first ??= performance.now(); }
       if (finish) message.about.finish = finish;
       if (fingerprint) message.about.fingerprint = fingerprint;
       message.about.tokens = usage?.completion_tokens ?? pieces;
       message.about.seconds = (performance.now() - started) / 1000;
+      message.about.writing = first === null ? null : (performance.now() - first) / 1000;
       if (message.exam && logprobs) takeShares(message.exam, logprobs);
       showProgress(message);
     });

@@ -36,7 +36,7 @@ function checkedMessage(message) {
   const about = message.about && typeof message.about === "object" ? message.about : {};
   return {
     role: message.role, content: stringOf(message.content), thought: stringOf(message.thought), state: message.state === "done" ? "done" : "stopped", exam: checkedExam(message.exam),
-    about: { model: stringOf(about.model, 300), fingerprint: stringOf(about.fingerprint, 100), tokens: numberOf(about.tokens), seconds: numberOf(about.seconds), finish: stringOf(about.finish, 30), sampling: stringOf(about.sampling, 1000), system: stringOf(about.system, 100000) },
+    about: { model: stringOf(about.model, 300), fingerprint: stringOf(about.fingerprint, 100), tokens: numberOf(about.tokens), seconds: numberOf(about.seconds), writing: numberOf(about.writing), finish: stringOf(about.finish, 30), sampling: stringOf(about.sampling, 1000), system: stringOf(about.system, 100000) },
   };
 }
 

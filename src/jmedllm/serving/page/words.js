@@ -67,7 +67,8 @@ const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
 /* Returns the small line below an answer. */
 function aboutLine({ about, exam }, word) {
-  const rate = about.tokens && about.seconds ? word("rate", { count: (about.tokens / about.seconds).toFixed(about.tokens / about.seconds < 10 ? 1 : 0) }) : null;
+  const perSecond = about.tokens > 1 && about.writing ? (about.tokens - 1) / about.writing : null; // after the first token, which waits for the prompt
+  const rate = perSecond && word("rate", { count: perSecond.toFixed(perSecond < 10 ? 1 : 0) });
   const speed = exam ? [] : [about.tokens && word("tokens", { count: about.tokens }), rate]; // a choice is not written token by token
   return [about.model, about.fingerprint, about.seconds && word("seconds", { count: about.seconds.toFixed(1) }), ...speed, about.sampling].filter(Boolean).join(" · ");
 }
