@@ -246,6 +246,11 @@ def print_proof(proof: "Proof") -> None:
     typer.echo(f"(KL of served files: the {proof.top_tokens} most likely tokens one by one, the others as one)")
     prompts = "chats" if proof.chats else "plain questions (the model has no chat template)"
     typer.echo(f"greedy answers to {proof.answers.prompts} {prompts}: {proof.answers.same} the same")
+    if proof.same_chats is False:
+        typer.echo(
+            "note: llama.cpp on its own renders chats differently from the model's template; send it token ids, as "
+            "jmedllm deploy serve does"
+        )
     for row in proof.benchmarks:
         of = f"exam {row.benchmark} {row.language}, {row.n:,} items, scorer {row.scorer}"
         trained = f"model {row.trained:.1%} ({_interval(row.trained_interval)})"

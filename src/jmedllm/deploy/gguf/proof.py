@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from jmedllm.deploy.gguf.chats import renders_as_template, require_same_template
 from jmedllm.deploy.gguf.parity import Agreement, BenchmarkAgreement, Parity, greedy_agreement, parity, require_ends
 from jmedllm.deploy.gguf.pretokenizer import (
     PreTokenizer,
@@ -101,6 +102,7 @@ class Proof:
             makes its KL divergence a lower bound.
         answers: greedy answers of the file.
         chats: whether the answers are to chats, rendered by the model's template, and not to plain questions.
+        same_chats: whether llama.cpp on its own renders chats as the template does; None without a template.
         benchmarks: results on benchmarks that the model and the file both answered.
     """
 
@@ -111,6 +113,7 @@ class Proof:
     top_tokens: int
     answers: Agreement
     chats: bool
+    same_chats: bool | None = None
     benchmarks: tuple[BenchmarkAgreement, ...] = ()
 
     def record(self) -> dict[str, Any]:
@@ -162,6 +165,7 @@ def _prove_served(
 ) -> Proof:
     tried = trial_texts(source.tokenizer, ())
     require_same_tokens(server, source, tried, what)
+    require_same_template(server, source.tokenizer, what)
     require_ends(server, _texts(source, 1)["en"][0], source.ends, what)
     languages = {}
     for language, ids in _texts(source, coverage.texts).items():
@@ -184,6 +188,7 @@ def _prove_served(
         min(TOP_TOKENS, source.config.vocab_size),
         answers,
         chats=bool(source.tokenizer.chat_template),
+        same_chats=renders_as_template(server, source.tokenizer),
     )
 
 
