@@ -79,6 +79,22 @@ def test_llama_cpp_predicts_in_float32_what_transformers_class_does(
     assert found.kl <= 10 * documented()[name][1] and found.top1 == 1.0 and found.positions >= 128
 
 
+@pytest.mark.exhaustive
+def test_experts_that_files_store_transposed_are_the_same(tiny_model: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    name, values = values_of("qwen3 moe with a vision tower")
+    values["text_config"]["moe_intermediate_size"] = 24
+    source = source_of(build_class(name, tiny_model, tmp_path / "model", values))
+    expected = write(source, tmp_path / "expected.gguf").read_bytes()
+    file = source.folder / "model.safetensors"
+    stored = load_file(file)
+    turned = {key: each.mT.contiguous() if ".experts." in key else each for key, each in stored.items()}
+    assert sum(turned[key].shape != each.shape for key, each in stored.items()) == 4
+    save_file(turned, file, {"format": "pt"})
+    assert write(source, tmp_path / "turned.gguf").read_bytes() == expected
+
+
 def test_the_page_names_each_class_and_each_class_has_a_case() -> None:
     assert {name: known for name, (known, _) in documented().items()} == {
         name: each.name for name, each in ARCHITECTURES.items()

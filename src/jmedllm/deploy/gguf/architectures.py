@@ -20,6 +20,7 @@ from jmedllm.deploy.gguf.edits import (
     tiled_columns,
     transposed,
     unchanged,
+    upright_down,
 )
 from jmedllm.deploy.gguf.rope import Metadata, head_size, rope_metadata
 from jmedllm.errors import InputError
@@ -153,7 +154,7 @@ _STACKED: Mapping[str, Mapping[str, Edit]] = {
         "mlp.experts.gate_proj.weight": first_half,
         "mlp.experts.up_proj.weight": second_half,
     },
-    "mlp.experts.down_proj": {"mlp.experts.down_proj.weight": unchanged},
+    "mlp.experts.down_proj": {"mlp.experts.down_proj.weight": upright_down},
 }
 _GEMMA = {"hidden_activation": "gelu_pytorch_tanh", "attention_bias": False}
 _GEMMA_NORMS: Mapping[str, Edit] = {"*norm.weight": plus_one}

@@ -40,14 +40,21 @@ def plus_one(weight: torch.Tensor, _: Any) -> torch.Tensor:
     return weight.float() + 1
 
 
-def first_half(weight: torch.Tensor, _: Any) -> torch.Tensor:
-    """Return the gates of stacked [experts, gates and ups, columns]."""
-    return weight[:, : weight.shape[1] // 2]
+def first_half(weight: torch.Tensor, config: Any) -> torch.Tensor:
+    """Return the gates of stacked [experts, gates and ups, hidden size], which some files store transposed."""
+    upright = weight if weight.shape[2] == config.hidden_size else weight.mT
+    return upright[:, : upright.shape[1] // 2]
 
 
-def second_half(weight: torch.Tensor, _: Any) -> torch.Tensor:
-    """Return the ups of stacked [experts, gates and ups, columns]."""
-    return weight[:, weight.shape[1] // 2 :]
+def second_half(weight: torch.Tensor, config: Any) -> torch.Tensor:
+    """Return the ups of stacked [experts, gates and ups, hidden size], which some files store transposed."""
+    upright = weight if weight.shape[2] == config.hidden_size else weight.mT
+    return upright[:, upright.shape[1] // 2 :]
+
+
+def upright_down(weight: torch.Tensor, config: Any) -> torch.Tensor:
+    """Return [experts, hidden size, columns], which some files store transposed."""
+    return weight if weight.shape[1] == config.hidden_size else weight.mT
 
 
 def even(weight: torch.Tensor, _: Any) -> torch.Tensor:
