@@ -281,15 +281,30 @@ def test_experts_get_an_importance_matrix_each(case: str, tiny_model: Path, tmp_
     assert (gates.max(0) * 1.0001 >= whole.numpy()).all() and (gates.min(0) <= whole.numpy() * 1.0001).all()
 
 
-@pytest.mark.parametrize("dummy_prefix", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
-def test_sentencepiece_bpe_gives_the_same_token_ids(dummy_prefix: bool) -> None:
+@pytest.mark.parametrize(
+    ("spaces", "space"),
+    [
+        ("always", "trim"),  # Llama 2 and Mistral with `legacy`
+        pytest.param("first", "prepend", marks=pytest.mark.exhaustive),  # without
+        pytest.param("doubled", "", marks=pytest.mark.exhaustive),  # as SentencePiece
+        pytest.param("none", "", marks=pytest.mark.exhaustive),  # Gemma
+    ],
+)
+def test_sentencepiece_bpe_gives_the_same_token_ids(spaces: str, space: str) -> None:
+    from tokenizers.pre_tokenizers import Metaspace
+
     from jmedllm.deploy.gguf.pretokenizer import find_pre_tokenizer
 
-    tokenizer = sentencepiece(dummy_prefix=dummy_prefix, merges=(("a", "b"), ("▁a", "b")))
+    tokenizer = sentencepiece(dummy_prefix=spaces == "doubled", merges=(("a", "b"), ("▁a", "b"), ("▁", "▁")))
+    if spaces in ("always", "first"):
+        tokenizer.backend_tokenizer.normalizer = None
+        tokenizer.backend_tokenizer.pre_tokenizer = Metaspace(prepend_scheme=spaces, split=False)
     tokens = vocabulary(tokenizer, len(tokenizer), [2])
-    found = find_pre_tokenizer(tokenizer, tokens, ["ab ab a b Answer: (a) (b)", "e\u0301 ab\nab<turn>ab 薬"])
-    assert (found.name, found.normalized, found.scripts) == ("default", 0, ())
-    assert tokens.adds_space == dummy_prefix
+    texts = ["ab ab a b Answer: (a) (b)", "e\u0301 ab\nab<turn>ab 薬", " ab", "<turn> ab", "  a  b", "<s>ab</s> a"]
+    found = find_pre_tokenizer(tokenizer, tokens, texts)
+    assert (found.name, found.scripts) == ("default", ())
+    assert (tokens.normalization.normalizer, tokens.normalization.space) == ("", space)
+    assert tokens.adds_space == (spaces in ("always", "doubled"))
 
 
 @pytest.mark.parametrize(

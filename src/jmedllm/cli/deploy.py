@@ -236,8 +236,8 @@ def print_proof(proof: "Proof") -> None:
     """Print the figures of a proof."""
     if proof.normalized:
         typer.echo(
-            f"note: llama.cpp does not compose Unicode: {proof.normalized} of {proof.texts} texts have the same token "
-            "ids only in NFC"
+            f"note: {proof.normalized} of {proof.texts} texts have the same token ids only in the form that jmedllm's "
+            "server gives to llama.cpp (Unicode in NFC, spaces at the beginning)"
         )
     shown = {"float32 in llama.cpp": proof.exact} if proof.exact else {}
     shown |= {f"served, {name}": each for name, each in proof.languages.items()}

@@ -9,10 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from unicodedata import normalize
 
 from jmedllm.deploy.divergence import TEXTS
-from jmedllm.deploy.gguf.vocabulary import MERGE_LIST, Vocabulary, composition
+from jmedllm.deploy.gguf.vocabulary import MERGE_LIST, Vocabulary, normalization_of
 from jmedllm.deploy.gguf.write import write_vocabulary
 from jmedllm.deploy.llama_cpp import LlamaServer, serving
 from jmedllm.errors import InputError
@@ -113,8 +112,8 @@ class PreTokenizer:
     Attributes:
         name: value of `tokenizer.ggml.pre`.
         texts: number of texts with the same ids.
-        normalized: how many of them llama.cpp encodes so only in Unicode's composed form (NFC), which it does not
-            apply and the model's tokenizer does.
+        normalized: how many of them llama.cpp encodes so only in another form, such as composed Unicode (NFC), see
+            `TextNormalization`.
         scripts: names of `SCRIPTS` in which token ids can differ.
     """
 
@@ -131,7 +130,9 @@ def special_texts(tokenizer: Tokenizer) -> list[str]:
 
 def trial_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
     """Return the texts on which rules are tried: `TRICKY`, special tokens in text, chats, built-in texts, `texts`."""
-    return [*TRICKY, *special_texts(tokenizer)[:20], *rendered_chats(tokenizer), *TEXTS, *texts]
+    tried = (*TRICKY, *special_texts(tokenizer)[:20], *rendered_chats(tokenizer), *TEXTS, *texts)
+    normalization = normalization_of(tokenizer)
+    return [text for text in tried if normalization.can_express(text)]
 
 
 def rendered_chats(tokenizer: Tokenizer) -> list[str]:
@@ -186,21 +187,16 @@ def _agreement(server: LlamaServer, tokenizer: Tokenizer, texts: Sequence[str]) 
 
 def token_differences(server: LlamaServer, tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[Difference | None]:
     """Yield for each text the difference of its token ids in the served file, or None."""
+    normalization = normalization_of(tokenizer)
     for text in texts:
-        composed = composed_form(tokenizer, text)
-        expected, found = tuple(tokenizer(text)["input_ids"]), tuple(server.token_ids(composed))
+        expected, found = tuple(tokenizer(text)["input_ids"]), tuple(server.token_ids(normalization.normalized(text)))
         yield None if expected == found else Difference(text, expected, found).located(tokenizer)
 
 
-def composed_form(tokenizer: Tokenizer, text: str) -> str:
-    """Return the text as a tokenizer that applies NFC reads it; other normalizers are llama.cpp's task."""
-    form = composition(tokenizer)
-    return normalize(form, text) if form else text
-
-
 def normalized_count(tokenizer: Tokenizer, texts: Sequence[str]) -> int:
-    """Return how many texts `composed_form` changes."""
-    return sum(composed_form(tokenizer, text) != text for text in texts)
+    """Return how many texts must be given to llama.cpp in another form."""
+    normalization = normalization_of(tokenizer)
+    return sum(normalization.normalized(text) != text for text in texts)
 
 
 def candidates(tokenizer: Tokenizer) -> list[str]:

@@ -95,7 +95,7 @@ class Proof:
 
     Attributes:
         texts: number of texts whose token ids are the same.
-        normalized: how many of them are the same only in composed Unicode (NFC).
+        normalized: how many of them are the same only in another form, see `TextNormalization`.
         exact: predictions of the model in float32 in llama.cpp, all languages; None for a server.
         languages: predictions of the file, by language.
         top_tokens: number of most likely tokens that `languages` compares one by one; the others count as one, which

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 from unicodedata import normalize
 
+from jmedllm.deploy.text_normalization import TextNormalization
 from jmedllm.errors import InputError
 from jmedllm.models.conversion.gguf_tokens import CONTROL, USER_DEFINED
 from jmedllm.models.tokenizer.encoding import Tokenizer
@@ -38,7 +39,7 @@ class Vocabulary:
         ids: ids of special tokens by llama.cpp's names, such as `bos`.
         add_bos: whether BOS begins each text.
         chat_template: the Jinja template, if the model has one.
-        normalizer: "NFC" if the tokenizer composes Unicode first, which llama.cpp does not; else "".
+        normalization: what the tokenizer does with text and llama.cpp does not.
     """
 
     tokens: tuple[str, ...]
@@ -50,7 +51,7 @@ class Vocabulary:
     ids: Mapping[str, int]
     add_bos: bool
     chat_template: str | None
-    normalizer: str
+    normalization: TextNormalization
 
 
 def vocabulary(tokenizer: Tokenizer, rows: int, ends: list[int]) -> Vocabulary:
@@ -86,26 +87,40 @@ def vocabulary(tokenizer: Tokenizer, rows: int, ends: list[int]) -> Vocabulary:
     if not is_byte_level and tokenizer.unk_token_id is not None:
         types[tokenizer.unk_token_id] = UNKNOWN
     merges = tuple(pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"])
-    first = tokenizer("")["input_ids"]
+    first, normalization = tokenizer("")["input_ids"], normalization_of(tokenizer)
     return Vocabulary(
         tuple(tokens), tuple(types), merges, is_byte_level,
         scores=() if is_byte_level else _scores(tokens, merges),
-        adds_space=not is_byte_level and tokenizer.tokenize("a")[:1] != ["a"],
+        adds_space=_reads_space(tokenizer, "a") and normalization.space != "prepend",
         ids=ids,
         add_bos=bool(first) and first[0] == tokenizer.bos_token_id,
         chat_template=tokenizer.chat_template,
-        normalizer=composition(tokenizer),
+        normalization=normalization,
     )  # fmt: skip
 
 
-def composition(tokenizer: Tokenizer) -> Literal["NFC", ""]:
-    """Return the Unicode form into which a tokenizer brings text and llama.cpp does not."""
+def normalization_of(tokenizer: Tokenizer) -> TextNormalization:
+    """Return what a tokenizer does with text and llama.cpp does not."""
     normalizer = tokenizer.backend_tokenizer.normalizer
     composes = normalizer is not None and normalize("NFC", _DECOMPOSED) in normalizer.normalize_str(_DECOMPOSED)
-    return "NFC" if composes else ""
+    return TextNormalization("NFC" if composes else "", _space(tokenizer), frozenset(tokenizer.added_tokens_encoder))
 
 
 _DECOMPOSED = "e\u0301"
+
+
+def _space(tokenizer: Tokenizer) -> Literal["trim", "prepend", ""]:
+    if not _reads_space(tokenizer, "a"):
+        return ""
+    special = next(iter(tokenizer.added_tokens_encoder), "")
+    if special and not _reads_space(tokenizer, f"{special}a"):
+        return "prepend"
+    return "trim" if tokenizer.tokenize(" a") == tokenizer.tokenize("a") else ""
+
+
+def _reads_space(tokenizer: Tokenizer, text: str) -> bool:
+    """Return whether the letter at the end of a text is read as if a space preceded it."""
+    return bool("".join(tokenizer.tokenize(text)[-2:]).endswith("\u2581a"))
 
 
 _BYTE = re.compile("<0x[0-9A-F]{2}>")

@@ -147,11 +147,12 @@ def vocabulary_metadata(vocabulary: Vocabulary, pre: str) -> dict[str, Any]:
         "tokenizer.ggml.merges": list(vocabulary.merges),
         **{f"tokenizer.ggml.{name}_token_id": number for name, number in vocabulary.ids.items()},
         "tokenizer.ggml.add_bos_token": vocabulary.add_bos,
-        "jmedllm.normalizer": vocabulary.normalizer,
+        "jmedllm.normalizer": vocabulary.normalization.normalizer,
     }
     if not vocabulary.is_byte_level:
         found["tokenizer.ggml.scores"] = list(vocabulary.scores)
         found["tokenizer.ggml.add_space_prefix"] = vocabulary.adds_space
+        found["jmedllm.space"] = vocabulary.normalization.space
     if vocabulary.chat_template:
         found["tokenizer.chat_template"] = vocabulary.chat_template
     return found

@@ -7,12 +7,12 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 import httpx2 as httpx
 
 from jmedllm.deploy.gguf.header import read_header
 from jmedllm.deploy.llama_cpp import LlamaProcess, start
+from jmedllm.deploy.text_normalization import TextNormalization, normalization_of_file
 from jmedllm.deploy.trust import require_trusted
 from jmedllm.errors import InputError
 from jmedllm.serving.backends.gguf_text import bytes_of_tokens, spellings, text_format
@@ -49,7 +49,7 @@ class LlamaCppModel:
     Attributes:
         file: the GGUF file.
         threads: number of threads for computing.
-        composes: whether the model's tokenizer composes Unicode (NFC), which llama.cpp does not.
+        normalization: what the model's tokenizer does with text and llama.cpp does not.
         spelled: bytes of each token.
         ids: tokens by their bytes.
         whole: id of a token that is a whole character.
@@ -64,7 +64,7 @@ class LlamaCppModel:
     slots: int
     threads: int
     format: Format
-    composes: bool
+    normalization: TextNormalization
     spelled: Sequence[bytes]
     ids: Mapping[bytes, int]
     whole: int
@@ -123,8 +123,8 @@ class LlamaCppModel:
 
     async def tokenize(self, text: str, *, add_special: bool = False) -> list[int]:
         """See `ServedModel`."""
-        text = normalize("NFC", text) if self.composes else text
-        answer = await self._post("/tokenize", {"content": text, "add_special": add_special, "parse_special": True})
+        content = self.normalization.normalized(text)
+        answer = await self._post("/tokenize", {"content": content, "add_special": add_special, "parse_special": True})
         return [int(number) for number in answer["tokens"]]
 
     async def generate(self, ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[Piece, None]:
@@ -305,7 +305,7 @@ async def open_llama_cpp(file: Path, options: ServeOptions) -> LlamaCppModel:
         slots=options.slots,
         threads=options.threads or usable_cores(),
         format=text_format(metadata),
-        composes=metadata.get("jmedllm.normalizer") == "NFC",
+        normalization=normalization_of_file(metadata),
         spelled=spelled,
         ids=ids,
         whole=ids.get(b"a", 0),
