@@ -80,14 +80,14 @@ def _questions(benchmark: str, language: str, split: str) -> Component:
     name = f"{benchmark} {language}"
     source = next((source for each, source in known.sources.items() if each == language), None)
     if source is None:
-        digest = _built_in(known, language, split)
-        return Component("data", name, None, known.licence, digest, about=f"{split} questions, part of jmedllm")
+        checksum = _built_in(known, language, split)
+        return Component("data", name, None, known.licence, checksum, about=f"{split} questions, part of jmedllm")
     found = SOURCES.get(source)
     if found is None:  # a benchmark of another package
         return Component("data", name, None, known.licence, about=about)
     listed = [(file.path, file.sha256) for file in found.files if file.sha256]
     files = tuple(Component("file", path, None, found.licence, digest) for path, digest in listed)
-    digest = _digest(f"{digest}  {path}\n" for path, digest in listed)
+    digest = _digest(f"{digest}  {path}\n" for path, digest in listed) if listed else None
     return Component("data", name, found.revision, found.licence, digest, about=about, parts=files)
 
 

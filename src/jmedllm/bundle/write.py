@@ -15,7 +15,7 @@ from jmedllm.bundle.component import Component
 from jmedllm.bundle.licences import flat, licence_files, licence_table
 from jmedllm.bundle.own_wheel import write_own_wheel
 from jmedllm.bundle.sbom import sbom
-from jmedllm.bundle.served_model import BundledModel
+from jmedllm.bundle.served_model import INSTALLER, BundledModel
 from jmedllm.bundle.target import Target
 from jmedllm.bundle.wheels import Wheel, download_wheels, read_wheel
 from jmedllm.files import atomic_folder, hash_file, to_json
@@ -99,7 +99,7 @@ def _texts(
         "run.sh": _rendered("run.sh.j2", values),
         "jmedllm.service": _rendered("jmedllm.service.j2", values),
         "install.py": Path(install.__file__).read_text(encoding="utf-8"),
-        "requirements.txt": "".join(wheel.pin for wheel in wheels),
+        "requirements.txt": "".join(wheel.pin for wheel in wheels if wheel.name not in INSTALLER),
         "card.md": _card(model),
         "LICENCES.md": f"# Licences\n\n{licence_table(components)}",
         "sbom.cdx.json": to_json(sbom(model.name, components), indent=2) + "\n",
