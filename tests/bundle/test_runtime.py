@@ -30,8 +30,9 @@ import jmedllm.cli
 import jmedllm.serving
 
 for module in pkgutil.walk_packages(jmedllm.serving.__path__, "jmedllm.serving."):
-    importlib.import_module(module.name)
-    print(module.name)
+    if not module.name.startswith("jmedllm.serving.backends."):
+        importlib.import_module(module.name)
+import jmedllm.serving.backends.llama_cpp
 """
 
 
