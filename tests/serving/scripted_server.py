@@ -16,7 +16,13 @@ from typing import Any
 
 from jmedllm.serving.page import chat_page, content_security_policy
 
-MODEL = {"id": "medical-8b", "max_model_len": 4096, "chat_template": "", "template_variables": []}
+MODEL = {
+    "id": "medical-8b",
+    "fingerprint": "1a2b3c" * 10,
+    "max_model_len": 4096,
+    "chat_template": "",
+    "template_variables": [],
+}
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ def echo(body: dict[str, Any]) -> Reply:
 
 
 def chunks(body: dict[str, Any], reply: Reply) -> Iterator[dict[str, Any]]:
-    about = {"id": "x", "object": "chunk", "created": 0, "model": body["model"], "system_fingerprint": "fp_1a2b3c"}
+    about = {"id": "x", "object": "chunk", "created": 0, "model": body["model"]}
     pieces, logprobs = list(reply.pieces), None
     choices = body.get("structured_outputs", {}).get("choice")
     if choices:

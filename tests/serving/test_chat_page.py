@@ -3,13 +3,22 @@
 import json
 import re
 import shutil
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
+from scripted_model import END, THINKING, ScriptedModel
 from scripted_server import Reply, ScriptedServer, echo, question, serving
+
+from jmedllm.serving import page as page_package
+from jmedllm.serving.app import Service, create_app
+from jmedllm.serving.model import Format
+from jmedllm.serving.run import listen
 
 pytestmark = pytest.mark.browser
 
@@ -161,7 +170,7 @@ def test_a_chat_from_the_first_question_to_a_reload(chat: Chat) -> None:
     assert chat.ask("first\nquestion") == "You asked: first\nquestion"
     assert chat.ask("second") == "You asked: second"
     assert [message["role"] for message in chat.server.requests[-1]["messages"]] == ["user", "assistant", "user"]
-    assert re.search(r"medical-8b · fp_1a2b3c · .* s · 2 tokens · .* tokens/s", chat.text(".about >> nth=-1"))
+    assert re.search(r"medical-8b · 1a2b3c1a2b3c · .* s · 2 tokens · .* tokens/s", chat.text(".about >> nth=-1"))
     chat.page.click("text=Regenerate")
     chat.finished()
     assert chat.server.requests[-1] == chat.server.requests[-2]
@@ -297,6 +306,7 @@ def test_the_page_in_japanese_on_a_phone(browser: Any, server: ScriptedServer) -
     chat.context.close()
 
 
+@pytest.mark.exhaustive
 def test_a_question_without_an_answer_is_not_sent_again(chat: Chat) -> None:
     chat.ask("first")
     chat.server.reply = lambda body: Reply((), finish="length")
@@ -328,6 +338,7 @@ def test_long_answers_do_not_block_the_page(chat: Chat, name: str) -> None:
     assert chat.page.evaluate("document.querySelector('#scroll').scrollWidth <= innerWidth")
 
 
+@pytest.mark.exhaustive
 def test_enter_while_the_input_method_composes_sends_nothing(chat: Chat) -> None:
     chat.page.fill("#question", "かんじ")
     for keys in ("isComposing: true", "keyCode: 229"):
@@ -338,3 +349,97 @@ def test_enter_while_the_input_method_composes_sends_nothing(chat: Chat) -> None
     chat.page.keyboard.press("Enter")
     assert chat.server.requests == []
     assert chat.page.input_value("#question") == "かんじ\n"
+
+
+@contextmanager
+def real_server(model: ScriptedModel, key: str) -> Iterator[str]:
+    """Serve a scripted model with the application of `jmedllm deploy serve`."""
+    opened = listen(0)
+    port = opened.getsockname()[1]
+    app = create_app(Service(model, key, port))
+    server = uvicorn.Server(uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_config=None))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]}, daemon=True)
+    opened.listen()
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.mark.exhaustive
+def test_the_page_of_the_real_server_from_the_key_to_an_exam(browser: Any) -> None:
+    key = "k" * 20
+    model = ScriptedModel(
+        "<think>Scurvy.</think>c", Format(THINKING, ends=(END,), fingerprint="ab" * 32), context=2000
+    )
+    with real_server(model, key) as url, closing(browser.new_page(locale="en-US")) as page:
+        requests: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(url)
+        page.fill("#key", "wrong" * 5)
+        page.click("button")
+        page.fill("#key", key)
+        page.click("button")
+        page.wait_for_selector("html[data-ready]")
+        assert page.url == f"{url}/"
+        page.fill("#question", "Which vitamin?")
+        page.keyboard.press("Control+Enter")
+        page.wait_for_selector(".about")
+        assert page.inner_text(".from-assistant > .text") == "c"
+        assert page.text_content(".thought .text") == "Scurvy."
+        assert page.inner_text(".about").startswith("scripted · abababababab · ")
+        page.click("#open-settings")
+        page.uncheck("#think")
+        page.keyboard.press("Escape")
+        page.check("input[value=exam]", force=True)
+        page.fill("#question", QUESTION)
+        page.click("#send")
+        page.wait_for_selector(".shares")
+        assert page.locator(".number").count() == 4
+        assert all(each.startswith((f"{url}/", "data:")) for each in requests)
+        assert "<think></think>" in model.prompts[-1]
+
+
+UNNAMED = """() => [...document.querySelectorAll("button, input, select, textarea, summary, [role=log]")]
+  .filter((each) => each.offsetParent && !each.getAttribute("aria-label") && !each.labels?.length
+    && !each.textContent.trim() && each.getAttribute("role") !== "log").map((each) => each.outerHTML)"""
+
+
+@pytest.mark.exhaustive
+def test_every_control_has_a_name_and_the_focus_goes_through_all(chat: Chat) -> None:
+    chat.ask("hello")
+    chat.page.check("input[value=exam]", force=True)
+    chat.page.fill("#question", QUESTION)
+    chat.page.click("#open-settings")
+    assert chat.page.evaluate(UNNAMED) == []
+    chat.page.keyboard.press("Escape")
+    reached = []
+    chat.page.focus("#new-chat")
+    for _ in range(40):
+        reached.append(chat.page.evaluate("document.activeElement.id || document.activeElement.textContent"))
+        chat.page.keyboard.press("Tab")
+    controls = ["new-chat", "open-settings", "Edit", "Copy", "Regenerate", "question", "add-choice", "select", "send"]
+    places = [reached.index(name) for name in controls]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_text_has_enough_contrast(theme: int) -> None:
+    style = (Path(page_package.__file__).parent / "page.css").read_text(encoding="utf-8")
+    colours = {name: pair.split(", ")[theme] for name, pair in re.findall(r"--([\w-]+): light-dark\((#.*?)\);", style)}
+
+    def luminance(name: str) -> float:
+        parts = [int(colours[name][at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in parts]
+        return sum(weight * each for weight, each in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    def contrast(first: str, second: str) -> float:
+        light, dark = sorted((luminance(first), luminance(second)), reverse=True)
+        return (light + 0.05) / (dark + 0.05)
+
+    on_grounds = [(text, ground) for text in ("ink", "muted", "accent", "warn") for ground in ("ground", "panel")]
+    pairs = [*on_grounds, ("ink", "tint"), ("muted", "tint"), ("on-accent", "accent"), ("ink", "warn-ground")]
+    assert {pair: contrast(*pair) for pair in pairs if contrast(*pair) < 4.5} == {}
+    assert contrast("field", "ground") > 2.9  # borders of fields

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jmedllm.cli.options import AsJson
 from jmedllm.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def chat(
         Path | None,
         typer.Option(help="File for the lines you type, readable by you only.", show_default="not kept"),
     ] = None,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object for each question of a pipe.")] = False,
 ) -> None:
     """Chat with a model in the terminal. From a pipe, each line is a question of its own."""
     from jmedllm.serving.terminal import NOT_A_DEVICE, Conversation, Terminal, answer_lines, converse

@@ -33,8 +33,8 @@ def add_trusted(file: Path) -> None:
     _add(hash_file(file), file)
 
 
-def require_trusted(file: Path, trust: bool) -> None:
-    """Check that a file may be loaded.
+def require_trusted(file: Path, trust: bool) -> str:
+    """Check that a file may be loaded, and return its SHA-256.
 
     Args:
         file: the GGUF file.
@@ -54,15 +54,16 @@ def require_trusted(file: Path, trust: bool) -> None:
                 f"{file}: is not the file that {beside} names: its SHA-256 is {digest}, there it is {expected}; "
                 "copy it again from where you got it"
             )
-        return
+        return digest
     if digest in {each for each, _ in _sums(trusted_list())}:
-        return
+        return digest
     if not trust:
         raise InputError(
             f"{file}: was not exported here, and a GGUF file from elsewhere can run code; compare its SHA-256 with "
             f"its publisher's ({digest}) and give --trust"
         )
     _add(digest, file)
+    return digest
 
 
 def _sums(path: Path) -> list[tuple[str, str]]:

@@ -89,6 +89,7 @@ class Service:
             "backend": self.model.backend,
             "max_model_len": self.model.context,
             "slots": self.model.slots,
+            "fingerprint": self.model.format.fingerprint,
             "chat_template": template,
             **self.model.format.special,
             "template_variables": sorted(variables_of(template)) if template else [],

@@ -85,19 +85,21 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """What a model's files say about its texts.
+    """What a model's files say.
 
     Attributes:
         template: the Jinja chat template; None if there is none.
         special: texts of special tokens by the names that templates use, such as `bos_token`.
         control: texts of all special tokens, which generated text does not show.
         ends: ids of the tokens that end an answer.
+        fingerprint: SHA-256 of the model's file; None for a model of several files.
     """
 
     template: str | None
     special: Mapping[str, str] = field(default_factory=dict)
     control: frozenset[str] = frozenset()
     ends: tuple[int, ...] = ()
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence, Set
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -292,7 +292,7 @@ async def open_llama_cpp(file: Path, options: ServeOptions) -> LlamaCppModel:
     Raises:
         InputError: see `require_trusted`, `read_header` and `LlamaCppModel.start`; or the model has a shorter context.
     """
-    require_trusted(file, options.trust)
+    digest = require_trusted(file, options.trust)
     metadata = read_header(file)
     trained = metadata.get(f"{metadata.get('general.architecture')}.context_length")
     context = context_of(options, trained, file)
@@ -304,7 +304,7 @@ async def open_llama_cpp(file: Path, options: ServeOptions) -> LlamaCppModel:
         context=context,
         slots=options.slots,
         threads=options.threads or usable_cores(),
-        format=text_format(metadata),
+        format=replace(text_format(metadata), fingerprint=digest),
         normalization=normalization_of_file(metadata),
         spelled=spelled,
         ids=ids,

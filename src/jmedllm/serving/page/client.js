@@ -52,7 +52,7 @@ async function* events(response) {
   }
 }
 
-/* Asks for an answer; calls `onPiece({text, thought, logprobs, finish, usage, fingerprint})` for each event. */
+/* Asks for an answer; calls `onPiece({text, thought, logprobs, finish, usage})` for each event. */
 async function streamAnswer(body, signal, onPiece) {
   const response = await request("/v1/chat/completions", { ...body, stream: true, stream_options: { include_usage: true } }, signal);
   for await (const event of events(response)) {
@@ -63,7 +63,6 @@ async function streamAnswer(body, signal, onPiece) {
       logprobs: choice.logprobs?.content ?? null,
       finish: choice.finish_reason ?? null,
       usage: event.usage ?? null,
-      fingerprint: event.system_fingerprint ?? null,
     });
   }
 }

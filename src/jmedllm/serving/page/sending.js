@@ -59,7 +59,7 @@ async function answer(chat) {
   const body = requestFor(chat);
   const controller = new AbortController();
   const sent = Object.entries(sampling()).map(([name, value]) => `${name} ${value}`).join(", ");
-  const message = { role: "assistant", content: "", thought: "", state: "writing", exam: question.exam && { ...question.exam, shares: null, picked: [] }, about: { model: served.name, fingerprint: "", tokens: null, seconds: null, finish: "", sampling: sent, system: served.template ? settings.system : "" } };
+  const message = { role: "assistant", content: "", thought: "", state: "writing", exam: question.exam && { ...question.exam, shares: null, picked: [] }, about: { model: served.name, fingerprint: served.fingerprint.slice(0, 12), tokens: null, seconds: null, finish: "", sampling: sent, system: served.template ? settings.system : "" } };
   chat.messages.push(message);
   chat.updated = Date.now();
   running = { chat, message, controller };
@@ -73,12 +73,11 @@ async function answer(chat) {
   keep(chat);
   let pieces = 0, first = null;
   try {
-    await streamAnswer(body, controller.signal, ({ text, thought, logprobs, finish, usage, fingerprint }) => {
+    await streamAnswer(body, controller.signal, ({ text, thought, logprobs, finish, usage }) => {
       message.content += text;
       message.thought += thought;
       if (text || thought) { pieces++; first ??= performance.now(); }
       if (finish) message.about.finish = finish;
-      if (fingerprint) message.about.fingerprint = fingerprint;
       message.about.tokens = usage?.completion_tokens ?? pieces;
       message.about.seconds = (performance.now() - started) / 1000;
       message.about.writing = first === null ? null : (performance.now() - first) / 1000;

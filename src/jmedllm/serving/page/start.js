@@ -75,7 +75,7 @@ function connectPage() {
 async function connectServer() {
   try {
     const [model] = (await (await request("/v1/models")).json()).data;
-    served = { name: model.id, context: model.max_model_len ?? null, template: model.chat_template !== null, thinking: THINKING.find((name) => model.template_variables?.includes(name)) ?? null };
+    served = { name: model.id, fingerprint: model.fingerprint ?? "", context: model.max_model_len ?? null, template: model.chat_template !== null, thinking: THINKING.find((name) => model.template_variables?.includes(name)) ?? null };
     showModel();
     showChoices();
   } catch (error) {

@@ -7,7 +7,7 @@ const mac = /Mac|iPhone|iPad/.test(navigator.platform);
 
 const DEFAULTS = { language: null, theme: "auto", keep: true, system: "", temperature: "", top_p: "", seed: "", max_tokens: "", think: true, layout: null };
 const settings = { ...DEFAULTS, ...readSettings() };
-let served = { name: "", context: null, template: true, thinking: null };
+let served = { name: "", fingerprint: "", context: null, template: true, thinking: null };
 /* Variables of chat templates that switch the thought on and off. */
 const THINKING = ["enable_thinking", "thinking"];
 let store = null;
@@ -56,7 +56,7 @@ function setTheme(theme) {
 
 function showModel() {
   $("model").textContent = served.name;
-  $("model").title = [served.name, served.context && word("contextOf", { count: served.context.toLocaleString(language) })].filter(Boolean).join(" · ");
+  $("model").title = [served.name, served.fingerprint && `SHA-256 ${served.fingerprint}`, served.context && word("contextOf", { count: served.context.toLocaleString(language) })].filter(Boolean).join(" · ");
   $("model").hidden = !served.name;
   $("think-row").hidden = !served.thinking;
   $("welcome-hint").textContent = served.name && !served.template ? word("noTemplate") : word("helloHint");
