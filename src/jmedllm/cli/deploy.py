@@ -105,7 +105,8 @@ def deploy_gguf(
 def deploy_prove(
     against: Annotated[str, typer.Option(metavar="RUN|MODEL", help="Run or model that it should be.")],
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE.gguf]", help="File to prove.", show_default="none")
+        Path | None,
+        typer.Argument(metavar="[FILE.gguf|DIR]", help="GGUF file or model directory to prove.", show_default="none"),
     ] = None,
     server: Annotated[
         str | None,
@@ -126,8 +127,9 @@ def deploy_prove(
     limit: ExamItems = None,
     trust: Trust = False,
 ) -> None:
-    """Prove that a GGUF file or a server is the model."""
+    """Prove that a file, directory or server is the model."""
     from jmedllm.cli.server_proof import print_server_proof
+    from jmedllm.deploy.directory_proof import prove_directory
     from jmedllm.deploy.endpoint import Endpoint
     from jmedllm.deploy.gguf.benchmarks import benchmarks_of
     from jmedllm.deploy.gguf.export import prove_file
@@ -137,15 +139,18 @@ def deploy_prove(
     from jmedllm.precision import choose_precision
 
     if (file is None) == (server is None):
-        raise InputError("deploy prove: give either a FILE.gguf or --server URL")
+        raise InputError("deploy prove: give either a FILE.gguf (or a model directory) or --server URL")
     if server is not None and exam_names is not None:
         raise InputError("deploy prove --exam: a server takes an exam with jmedllm eval --backend openai")
-    if file is not None:
+    if file is not None and not file.is_dir():
         require_trusted(file, trust)
     with open_source(against, adapter, choose_precision("auto", "cpu")) as opened:
         if file is not None:
             chosen = benchmarks_of(against, opened, split(exam_names), data, limit) if exam_names else None
-            print_proof(prove_file(file, opened, ceiling=accept_divergence, benchmarks=chosen))
+            if file.is_dir():
+                print_proof(prove_directory(file, opened, benchmarks=chosen), "in transformers")
+            else:
+                print_proof(prove_file(file, opened, ceiling=accept_divergence, benchmarks=chosen))
         elif server is not None:
             served = Endpoint(server.rstrip("/").removesuffix("/v1"), os.environ.get("OPENAI_API_KEY"))
             proof = prove_url(served, model, opened, ceiling=accept_divergence)
@@ -232,18 +237,24 @@ def deploy_modelfile(
     print_ending("create", "NAME", "-f", output, program="ollama", wrote=(output,))
 
 
-def print_proof(proof: "Proof") -> None:
-    """Print the figures of a proof."""
+def print_proof(proof: "Proof", where: str = "served") -> None:
+    """Print the figures of a proof.
+
+    Args:
+        proof: the proof.
+        where: where the predictions were computed.
+    """
     if proof.normalized:
         typer.echo(
             f"note: {proof.normalized} of {proof.texts} texts have the same token ids only in the form that jmedllm's "
             "server gives to llama.cpp (Unicode in NFC, spaces at the beginning)"
         )
     shown = {"float32 in llama.cpp": proof.exact} if proof.exact else {}
-    shown |= {f"served, {name}": each for name, each in proof.languages.items()}
+    shown |= {f"{where}, {name}": each for name, each in proof.languages.items()}
     for name, each in shown.items():
         typer.echo(f"{name}: KL {each.kl:.2g} nats per token, top-1 {each.top1:.1%}, {each.positions:,} positions")
-    typer.echo(f"(KL of served files: the {proof.top_tokens} most likely tokens one by one, the others as one)")
+    if where == "served":
+        typer.echo(f"(KL of served files: the {proof.top_tokens} most likely tokens one by one, the others as one)")
     prompts = "chats" if proof.chats else "plain questions (the model has no chat template)"
     typer.echo(f"greedy answers to {proof.answers.prompts} {prompts}: {proof.answers.same} the same")
     if proof.same_chats is False:

@@ -1,7 +1,7 @@
 """The same benchmarks for the model in transformers and for its file: same prompts, same reading, same scorers."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -102,6 +102,11 @@ def reading_scorers(asked: Iterable[str]) -> list[str]:
 def compare_on_benchmarks(file: Path, source: Source, benchmarks: Benchmarks) -> tuple[BenchmarkAgreement, ...]:
     """Ask the model and its file the same items; one result for each benchmark, language and scorer.
 
+    Args:
+        file: a GGUF file, or a model directory, which transformers runs.
+        source: the model.
+        benchmarks: the items, with their prompts and scorers.
+
     Raises:
         InputError: the questions are missing, a prompt does not fit, or the file cannot be served.
     """
@@ -113,16 +118,25 @@ def compare_on_benchmarks(file: Path, source: Source, benchmarks: Benchmarks) ->
         found = [as_shown(task, model) for task in found]
         for task in found:
             evaluate_task(task, model, trained)
-        network = model.open()
-        assert isinstance(network, TransformersModel)
-        longest = max(_longest(task, model, network) for task in found)
-        server = stack.enter_context(serving(file, context=longest))
-        other = replace(
-            model, open=lambda: LlamaCppModel(server, network), settings=model.settings | {"backend": "gguf"}
-        )
+        if file.is_dir():
+            other = prepare_model(replace(spec, model=str(file), name=file.name), found, served)
+        else:
+            other = stack.enter_context(_served(file, model, found))
         for task in found:
             evaluate_task(task, other, served)
         return tuple(each for task in found for each in _agreements(task, trained, served))
+
+
+@contextmanager
+def _served(file: Path, model: PreparedModel, asked: Sequence[EvalTask]) -> Iterator[PreparedModel]:
+    """Serve a file that gets the prompts of a model and whose replies are read as the model's are."""
+    network = model.open()
+    assert isinstance(network, TransformersModel)
+    longest = max(_longest(task, model, network) for task in asked)
+    with serving(file, context=longest) as server:
+        yield replace(
+            model, open=lambda: LlamaCppModel(server, network), settings=model.settings | {"backend": "gguf"}
+        )
 
 
 def _longest(task: EvalTask, model: PreparedModel, network: TransformersModel) -> int:

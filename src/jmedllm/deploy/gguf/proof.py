@@ -143,7 +143,7 @@ def prove(
         write_gguf(source.folder, source.config, _vocabulary(source), pre.name, FILE_TYPES[EXACT], plain, {})
         with serving(plain, exact=True) as server, rounding_as_ggml(network) as is_rounded:
             exact = _together(parity(server, network, _texts(source, coverage.exact_texts), _whole_character(source)))
-    _require(exact, ROUNDED if is_rounded else LIMITS[EXACT], f"{source.folder} in llama.cpp in float32")
+    require_within(exact, ROUNDED if is_rounded else LIMITS[EXACT], f"{source.folder} in llama.cpp in float32")
     # The keys and values of a served model are float16 even if its file is float32.
     served = LIMITS.get("f16" if kind == EXACT else kind, Limit(ceiling, 0.0))
     with serving(file) as server:
@@ -177,9 +177,9 @@ def _prove_served(
             positions=coverage.positions,
             top_tokens=TOP_TOKENS,
         )[language]
-        _require(found, limit, f"{what}, {language}")
+        require_within(found, limit, f"{what}, {language}")
         languages[language] = found
-    answers = greedy_agreement(server, network, _prompts(source, coverage.chats), source.ends, _ANSWER)
+    answers = greedy_agreement(server, network, prompts(source, coverage.chats), source.ends, _ANSWER)
     return Proof(
         len(tried),
         normalized_count(source.tokenizer, tried),
@@ -254,11 +254,16 @@ def _together(languages: Mapping[str, Parity]) -> Parity:
     )
 
 
-def _require(found: Parity, limit: Limit, what: str) -> None:
+def require_within(found: Parity, limit: Limit, what: str) -> None:
+    """Check predictions against a limit.
+
+    Raises:
+        InputError: they differ more.
+    """
     if not (found.kl <= limit.kl and found.top1 >= limit.top1):
         raise InputError(
             f"{what}: differs from the model by {found.kl:.2g} nats per token (limit {limit.kl:g}), with "
-            f"{found.top1:.1%} of the most likely tokens the same (limit {limit.top1:.1%}); the file is not this "
+            f"{found.top1:.1%} of the most likely tokens the same (limit {limit.top1:.1%}); it is not this "
             "model as its type would store it"
         )
 
@@ -268,7 +273,7 @@ def _whole_character(source: Source) -> int:
     return int(source.tokenizer("a", add_special_tokens=False)["input_ids"][0])
 
 
-def _prompts(source: Source, count: int) -> list[list[int]]:
+def prompts(source: Source, count: int) -> list[list[int]]:
     """Return prompts for greedy answers: chats as the template renders them, or plain questions without a template."""
     tokenizer, questions = source.tokenizer, proof_questions(count)
     if not tokenizer.chat_template:
