@@ -9,7 +9,9 @@ from importlib.metadata import distribution
 from pathlib import Path
 from zipfile import ZipFile
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import jmedllm
 from jmedllm.bundle import install
@@ -18,12 +20,13 @@ from jmedllm.bundle.licences import UNKNOWN, licence_of_package, licence_table
 from jmedllm.bundle.model_card import licence_in
 from jmedllm.bundle.own_wheel import write_own_wheel
 from jmedllm.bundle.sbom import sbom
-from jmedllm.bundle.served_model import BundledModel, plain_name
+from jmedllm.bundle.served_model import BundledModel, find_model, plain_name
 from jmedllm.bundle.target import Target, parse_target, this_python
 from jmedllm.bundle.training_data import training_data
 from jmedllm.bundle.wheels import closure, download_wheels, read_wheel
 from jmedllm.bundle.write import write_bundle
 from jmedllm.errors import InputError
+from jmedllm.manifest import FORMAT
 
 HERE = Target(this_python(), (2, 17), os.uname().machine)
 
@@ -211,6 +214,35 @@ def test_every_part_has_its_licence_and_checksum(written: Path) -> None:
     assert package["purl"] == f"pkg:pypi/jmedllm@{jmedllm.__version__}"
     references = [each["bom-ref"] for each in (model, package, *model["components"])]
     assert len(references) == len(set(references))
+
+
+def test_a_model_directory_is_served_under_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "ward 3"
+    folder.mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_text("{}")
+    save_file({"a": np.zeros(1)}, folder / "model.safetensors")
+    (folder / "LICENSE").write_text("words")
+    (folder / "modeling_ward.py").write_text("raise SystemExit")
+    model = find_model(str(folder))
+    assert model.served == "model/ward-3"
+    assert {name for name in model.requirements if name.startswith("torch")} == {"torch>=2.10"}
+    names = {name.rpartition("/")[2] for name in model.files}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "LICENSE"} <= names
+    assert "modeling_ward.py" not in names
+    found = model.component(dict.fromkeys(model.files, "0" * 64))
+    assert (len(found.sha256 or ""), len(found.parts)) == (64, len(model.files))
+
+
+def test_a_run_with_several_files_asks_for_one(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({"format": FORMAT, "stages": {}}))
+    (tmp_path / "deploy").mkdir()
+    for name in ("a-f16.gguf", "a-q8_0.gguf"):
+        (tmp_path / "deploy" / name).touch()
+    with pytest.raises(
+        InputError, match=r"several GGUF files; give one of them instead: .*a-f16\.gguf, .*a-q8_0\.gguf"
+    ):
+        find_model(str(tmp_path))
 
 
 def test_what_has_no_licence_says_so() -> None:

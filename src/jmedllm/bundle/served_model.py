@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from jmedllm.bundle.training_data import training_data
 from jmedllm.errors import InputError
 from jmedllm.manifest import Manifest, read_manifest
 from jmedllm.models.folder import require_model, resolve
+from jmedllm.progress import notice
 
 COMMAND_LINE = ("typer", "pydantic", "pyyaml", "jinja2", "safetensors")
 """Packages that the command line imports before it knows its command, and that renders chats."""
@@ -72,6 +74,8 @@ class BundledModel:
         Args:
             digests: SHA-256 of each file by its path in the bundle.
         """
+        one = digests.get(self.served)
+        listed = "".join(f"{digests[name]}  {name}\n" for name in sorted(self.files))
         parts = tuple(
             Component("file", name, None, self.licence, digests[name], file=name) for name in sorted(self.files)
         )
@@ -79,8 +83,9 @@ class BundledModel:
             "machine-learning-model",
             self.name,
             licence=self.licence,
-            sha256=digests.get(self.served),
+            sha256=one or sha256(listed.encode()).hexdigest(),
             file=self.served,
+            about=None if one else "the checksum is that of the list of its files' checksums",
             texts=self.texts,
             parts=parts,
         )
@@ -138,23 +143,27 @@ def _gguf(file: Path) -> BundledModel:
 def _run_of(file: Path) -> tuple[Path, Manifest | None]:
     """Return the run directory that a file is in, and its manifest; None if it is in none."""
     for folder in file.resolve().parents:
-        if manifest := read_manifest(folder):
+        try:
+            manifest = read_manifest(folder)
+        except InputError as error:  # of another version, or of another program
+            notice(f"bundle: data and base are not listed: {error}")
+            break
+        if manifest:
             return folder, manifest
     return file.parent, None
 
 
 def _folder(folder: Path, name: str, data: tuple[Component, ...]) -> BundledModel:
     require_model(folder)
-    files = sorted({file for pattern in _PATTERNS for file in folder.glob(pattern)})
+    card, texts, name = card_of(folder), licence_texts(folder), plain_name(name)
+    files = sorted({*(file for pattern in _PATTERNS for file in folder.glob(pattern)), *map(folder.joinpath, texts)})
+    served = f"{_PLACE}/{name}"
     requires = [Requirement(text) for text in distribution("jmedllm").requires or ()]
     packages = [str(each) for each in requires if each.marker is None]  # the others are of extras
-    texts = licence_texts(folder)
-    card = card_of(folder)
     return BundledModel(
-        name=plain_name(name),
-        served=_PLACE,
-        files={f"{_PLACE}/{file.name}": file for file in files}
-        | {f"{_PLACE}/{name}": folder / name for name in texts},
+        name=name,
+        served=served,
+        files={f"{served}/{file.name}": file for file in files},
         requirements=(*packages, *SERVER, *INSTALLER),
         licence=licence_in(card),
         texts=texts,

