@@ -148,6 +148,13 @@ def test_a_pipe_is_answered_line_by_line(server: ScriptedServer) -> None:
 
 
 @pytest.mark.exhaustive
+def test_a_pipe_that_is_not_utf_8(server: ScriptedServer) -> None:
+    run = subprocess.run(command(server), input="first\n発熱\n".encode("shift_jis"), capture_output=True, check=False)
+    assert (run.returncode, run.stdout) == (2, b"You asked: first\n")
+    assert b"error: line 2 of the input is not UTF-8; convert it with iconv" in run.stderr
+
+
+@pytest.mark.exhaustive
 def test_a_pipe_as_json(server: ScriptedServer) -> None:
     run = subprocess.run(command(server, "--json"), input="a\nb", capture_output=True, text=True, check=True)
     assert [json.loads(line)["answer"] for line in run.stdout.splitlines()] == ["You asked: a", "You asked: b"]

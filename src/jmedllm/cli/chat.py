@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -68,7 +68,7 @@ def chat(
         conversation = Conversation(client, client.model(), system, sampling)
         if not sys.stdin.isatty():
             typer.echo(NOT_A_DEVICE, err=True)
-            answer_lines(conversation, sys.stdin, _write, as_json=as_json)
+            answer_lines(conversation, _lines(sys.stdin.buffer), _write, as_json=as_json)
             return
         has_colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
         with _line_editing(history):
@@ -118,6 +118,14 @@ def _line_editing(history: Path | None) -> Iterator[None]:
     finally:
         if history is not None:
             readline.write_history_file(history)
+
+
+def _lines(stream: BinaryIO) -> Iterator[str]:
+    for number, line in enumerate(stream, 1):
+        try:
+            yield line.decode()
+        except UnicodeDecodeError as error:
+            raise InputError(f"line {number} of the input is not UTF-8; convert it with iconv") from error
 
 
 def _write(text: str) -> None:

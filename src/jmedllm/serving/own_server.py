@@ -71,9 +71,9 @@ def _main() -> None:
     from jmedllm.serving.run import serve
 
     settings = json.loads(sys.argv[1])
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
 
     def announce(model: ServedModel, address: str, key: str) -> None:
-        threading.Thread(target=_stop_with_parent, daemon=True).start()
         sys.stdout.write(f"{json.dumps({'url': address, 'key': key})}\n")
         sys.stdout.flush()
 

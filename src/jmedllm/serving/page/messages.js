@@ -57,7 +57,10 @@ function fillAnswer(made, message, last) {
   const note = message.state === "stopped" ? word("stopped") : message.state === "interrupted" ? word("interrupted") : message.about.finish === "length" ? word("length") : null;
   if (note) made.append(element("p", { className: "note" }, note));
   const under = element("div", { className: "under" });
-  const copy = button("copy", async () => { await navigator.clipboard.writeText(message.content); copy.textContent = word("copied"); announce(word("copied")); setTimeout(() => { copy.textContent = word("copy"); }, 1500); });
+  const copy = button("copy", async () => {
+    try { await navigator.clipboard.writeText(message.content); } catch { return showProblem(word("errorCopy")); }
+    copy.textContent = word("copied"); announce(word("copied")); setTimeout(() => { copy.textContent = word("copy"); }, 1500);
+  });
   under.append(copy);
   if (last && !isBusy()) under.append(button("regenerate", regenerate));
   under.append(element("span", { className: "about" }, aboutLine(message, word)));

@@ -25,7 +25,7 @@ function submit(event) {
     stopEditing();
   }
   if (!chats.includes(open)) chats.push(open);
-  open.title ||= (exam?.stem || content).replace(/\s+/g, " ").slice(0, 60);
+  open.title ||= titleOf(exam?.stem || content, 60);
   open.messages.push({ role: "user", content: exam ? examPrompt(exam, exam.layout).prompt : content, pasted: exam ? $("question").value : undefined, thought: "", state: "done", about: {}, exam });
   $("question").value = "";
   questionChanged();

@@ -23,6 +23,9 @@ async function openStore() {
 const stringOf = (value, most = 5000000) => (typeof value === "string" ? value.slice(0, most) : "");
 const numberOf = (value) => (typeof value === "number" && Number.isFinite(value) ? value : null);
 
+/* Returns a title on one line, without characters that could hide something in it. */
+const titleOf = (value, most) => stringOf(value).replace(HIDDEN, "").replace(/\s+/g, " ").trim().slice(0, most);
+
 function checkedExam(exam) {
   if (!exam || typeof exam !== "object" || !Array.isArray(exam.choices)) return null;
   const choices = exam.choices.slice(0, 10).map((choice) => ({ label: stringOf(choice?.label, 10), text: stringOf(choice?.text, 10000) }));
@@ -46,7 +49,7 @@ function importedChats(json) {
   if (file?.format !== "jmedllm-chats" || !Array.isArray(file.chats)) throw new TypeError("format");
   return file.chats.map((chat) => {
     if (!Array.isArray(chat?.messages)) throw new TypeError("messages");
-    return { id: crypto.randomUUID(), title: stringOf(chat.title, 200), created: numberOf(chat.created) ?? Date.now(), updated: numberOf(chat.updated) ?? Date.now(), messages: chat.messages.map(checkedMessage) };
+    return { id: crypto.randomUUID(), title: titleOf(chat.title, 200), created: numberOf(chat.created) ?? Date.now(), updated: numberOf(chat.updated) ?? Date.now(), messages: chat.messages.map(checkedMessage) };
   });
 }
 
