@@ -18,7 +18,7 @@ def usable_cores(cpus: Path = _CPUS, quota: Path = _QUOTA) -> int:
     """
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     cores = {_core(cpus / f"cpu{number}" / "topology", number) for number in allowed}
-    return max(1, min(len(cores), _limit(quota) or len(cores)))
+    return min(len(cores), _limit(quota, len(cores)))
 
 
 def _core(topology: Path, number: int) -> tuple[str, ...]:
@@ -28,9 +28,9 @@ def _core(topology: Path, number: int) -> tuple[str, ...]:
         return (str(number),)
 
 
-def _limit(quota: Path) -> int | None:
+def _limit(quota: Path, cores: int) -> int:
     try:
         most, period = quota.read_text().split()
-        return None if most == "max" else int(most) // int(period)
+        return cores if most == "max" else max(1, int(most) // int(period))
     except (OSError, ValueError):
-        return None
+        return cores
