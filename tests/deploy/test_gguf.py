@@ -190,6 +190,20 @@ def test_a_file_and_a_server_that_lost_an_end_token_are_refused(
         prove_server(server, source, coverage=SMALL)
 
 
+def test_the_reason_for_a_failed_load_is_llama_cpps(exported: tuple[Source, Path, Any], tmp_path: Path) -> None:
+    from jmedllm.deploy.llama_cpp import serving
+
+    file, content = tmp_path / "cut.gguf", exported[1].read_bytes()
+    for written, reason in {
+        content[:-1000]: "data is not within the file bounds",
+        content.replace(b"qwen2.block_count", b"qwen2.blocc_count"): "key not found in model: qwen2.block_count",
+        b"GGUF": r"cut\.gguf: llama.cpp does not load it: .+",
+    }.items():
+        file.write_bytes(written)
+        with pytest.raises(InputError, match=reason), serving(file):
+            pass
+
+
 @pytest.mark.parametrize("fault", ["rope", "epsilon"])
 def test_predictions_alone_show_a_planted_fault(
     fault: str, exported: tuple[Source, Path, Any], tmp_path: Path

@@ -20,6 +20,9 @@ from jmedllm.errors import InputError, not_installed
 START_S = 300.0
 """Time limit for loading a model, in seconds."""
 
+_REASON = "error loading model: "
+"""What llama.cpp writes before the reason."""
+
 _CHILD = "jmedllm.deploy.llama_cpp_child"
 
 
@@ -73,10 +76,11 @@ class LlamaProcess:
     key: str
 
     def said(self) -> str:
-        """Return the last line that it wrote to standard error."""
+        """Return why it does not load a file, or the last line that it wrote to standard error."""
         self.errors.seek(0)
-        lines = self.errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1][:300] if lines else "it gave no reason"
+        lines = self.errors.read().decode(errors="replace").strip().splitlines() or ["it gave no reason"]
+        reasons = [line.partition(_REASON)[2] for line in lines if _REASON in line]
+        return (reasons or lines)[-1][:300]
 
     def address(self, file: Path) -> str:
         """Wait until the server listens and return its address.

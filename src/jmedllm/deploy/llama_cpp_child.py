@@ -27,7 +27,7 @@ def main(settings: dict[str, Any]) -> None:
     params.warmup = False
     params.fit_params = False
     params.ui = False
-    params.verbosity = 0
+    params.verbosity = 1  # errors only
     params.use_jinja = True
     if settings.get("exact"):
         params.flash_attn_type = llama.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
