@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ FORMS = {
     "half-width kana": [f"{label}: " for label in "ｱｲｳｴｵ"],
     "kana of the iroha": [f"（{label}）" for label in "イロハニホ"],
     "list marks": [f"- {label}. " for label in "abcde"],
+    "letters and a space of a web page": [f"{label}\u00a0" for label in "abcde"],
     "letters and a tab": [f"{label}\t" for label in "ABCDE"],
 }
 
@@ -114,6 +116,30 @@ def test_the_page_asks_the_same(layout: Layout) -> None:
     asked = in_node(f"given.map((text) => examPrompt(findChoices(text), '{layout}'))", texts)
     expected = [question_prompt(find_choices(text), layout) for text in texts]
     assert [(each["prompt"], each["texts"]) for each in asked] == expected
+
+
+@pytest.mark.exhaustive
+def test_the_page_finds_the_same_in_any_text() -> None:
+    random = Random(0)
+    parts = [*"abcABC123１２①②アイウあいイロ()（）.．:、,。\n\n  　\t-*", "(a)", "b. ", "答え", "正解 c", "two"]
+    parts += [
+        "2つ選べ",
+        "choose two ",
+        "\r\n",
+        "\u00a0",
+        "10",
+        "発熱",
+        "fever",
+        "\u2028",
+        "İ",
+        "ﬀ",
+        "⑴",
+        "⒜",
+        "㋐",
+        "𝟏",
+    ]
+    texts = ["".join(random.choices(parts, k=random.randint(1, 60))) for _ in range(3000)]
+    assert in_the_browser_s_words(texts) == [find_choices(text) for text in texts]
 
 
 @pytest.mark.exhaustive

@@ -21,7 +21,7 @@ _FAMILIES = (
     [*"イロハニホヘト"],
 )
 _LABEL = "([A-Ja-jＡ-Ｊａ-ｊ]|10|１０|[1-9１-９]|[アイウエオカキクケコｱｲｳｴｵｶｷｸｹｺロハニホヘト]|[あいうえおかきくけこ])"
-_OPEN, _CLOSE, _SPACE = "[(（\\[［【〔]", "[)）\\]］】〕]", "[ \\t\\u3000]"
+_OPEN, _CLOSE, _SPACE = "[(（\\[［【〔]", "[)）\\]］】〕]", "[ \\t\\u00a0\\u2000-\\u200a\\u3000]"
 _NOT_A_NUMBER = "(?:(?<![0-9０-９][.．:：、,，])|(?![0-9０-９]))"
 _FORMS = {
     "paren": f"{_OPEN}{_SPACE}?{_LABEL}{_SPACE}?{_CLOSE}{_SPACE}*[.．:：、]?",
@@ -41,7 +41,7 @@ _INLINE = {
     "space": re.compile(f"(?<![^\\s、。？?]){_FORMS['space']}"),
 }
 _ANSWER = re.compile(
-    r"[ \t\u3000]*[【\[(（*]*(?:正解|正答|解答|答え|解説|answer|correct|explanation|rationale)", re.IGNORECASE
+    r"[ \t\u3000]*[【\[(（*]*(?:正解|正答|解答|答え|答[:：]|解説|answer|correct|explanation|rationale)", re.IGNORECASE
 )
 _SELECT_JA = re.compile("([234二三]) ?つ(?:を?選|えら|の)")
 _SELECT_EN = re.compile(r"\b(?:choose|select|pick|which) (?:the )?(two|three|four|[234])\b", re.ASCII)

@@ -2,7 +2,7 @@
 
 const FAMILIES = ["abcdefghij", "ABCDEFGHIJ", ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"], "アイウエオカキクケコ", "あいうえおかきくけこ", "イロハニホヘト"].map((labels) => [...labels]);
 const LABEL = "([A-Ja-jＡ-Ｊａ-ｊ]|10|１０|[1-9１-９]|[アイウエオカキクケコｱｲｳｴｵｶｷｸｹｺロハニホヘト]|[あいうえおかきくけこ])";
-const OPEN = "[(（\\[［【〔]", CLOSE = "[)）\\]］】〕]", SPACE = "[ \\t\\u3000]";
+const OPEN = "[(（\\[［【〔]", CLOSE = "[)）\\]］】〕]", SPACE = "[ \\t\\u00a0\\u2000-\\u200a\\u3000]";
 const ENCLOSED = "([①-⑩⑴-⑽⒜-⒥ⓐ-ⓙⒶ-Ⓙ㋐-㋙])";
 const NOT_A_NUMBER = "(?:(?<![0-9０-９][.．:：、,，])|(?![0-9０-９]))";
 const FORMS = {
@@ -21,7 +21,7 @@ const INLINE = {
   enclosed: FORMS.enclosed,
   space: `(?<![^\\s、。？?])${FORMS.space}`,
 };
-const ANSWER = /^[ \t\u3000]*(?:[【\[(（*]*)(?:正解|正答|解答|答え|解説|answer|correct|explanation|rationale)/i;
+const ANSWER = /^[ \t\u3000]*(?:[【\[(（*]*)(?:正解|正答|解答|答え|答[:：]|解説|answer|correct|explanation|rationale)/i;
 const LONGEST_QUESTION = 50000;
 
 const labelOf = (raw) => raw.normalize("NFKC").replace(/[()]/g, "");
