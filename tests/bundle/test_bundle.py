@@ -18,6 +18,7 @@ from jmedllm.bundle import install
 from jmedllm.bundle.component import Component
 from jmedllm.bundle.licences import UNKNOWN, licence_of_package, licence_table
 from jmedllm.bundle.model_card import licence_in
+from jmedllm.bundle.native_parts import LIBRARY
 from jmedllm.bundle.own_wheel import write_own_wheel
 from jmedllm.bundle.sbom import sbom
 from jmedllm.bundle.served_model import BundledModel, find_model, plain_name
@@ -37,7 +38,7 @@ def model_of(folder: Path, name: str = "ward") -> BundledModel:
     file.write_bytes(bytes(range(256)))
     served = f"model/{name}.gguf"
     return BundledModel(
-        name, served, {served: file}, (), "MIT", {"LICENSE": b"words"}, "# Card\n", '{"texts": 410}', ()
+        name, served, {served: file}, (), "json", "MIT", {"LICENSE": b"words"}, "# Card\n", '{"texts": 410}', ()
     )
 
 
@@ -146,7 +147,7 @@ def test_another_machine_is_refused(written: Path, facts: dict[str, object], exp
 def test_a_folder_with_other_files_is_not_replaced(written: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(install.BundleError, match="has other files; choose another --venv"):
-        install.install(written, tmp_path, "0")
+        install.install(written, tmp_path, "0", "json")
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
@@ -166,6 +167,20 @@ def test_damaged_wheels_are_named(tmp_path: Path) -> None:
     (tmp_path / "cut-1.0-py3-none-any.whl").write_bytes(b"PK")
     with pytest.raises(InputError, match=r"cut-1\.0-py3-none-any\.whl: is not a complete wheel"):
         read_wheel(tmp_path / "cut-1.0-py3-none-any.whl")
+
+
+def test_what_is_compiled_into_llama_cpp_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "xllamacpp-1-cp310-abi3-linux_x86_64.whl"
+    with ZipFile(file, "w") as archive:
+        archive.writestr("xllamacpp-1.dist-info/METADATA", "Name: xllamacpp\nVersion: 1\nLicense: MIT\n")
+        archive.writestr(LIBRARY, b"\0_ZN12ggml_backend\0_ZN7httplib6Server\0kOpenSSL BoringSSL\0")
+    parts = read_wheel(file).component().parts
+    assert [(each.name, each.licence) for each in parts] == [
+        ("llama.cpp", "MIT"),
+        ("cpp-httplib", "MIT"),
+        ("BoringSSL", "Apache-2.0"),
+    ]
+    assert b"Copyright (c) 2023-2026 The ggml authors" in parts[0].texts["LICENSE"]
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def main() -> None:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         require_machine(facts)
         identity = sha256(folder / SUMS)
-        python = install(folder, given.venv or usual_place(facts["name"], identity), identity)
+        python = install(folder, given.venv or usual_place(facts["name"], identity), identity, facts["native"])
     except KeyboardInterrupt:
         sys.stderr.write("error: interrupted; run the same command again\n")
         sys.exit(130)
@@ -147,11 +147,17 @@ def usual_place(name: str, identity: str) -> Path:
     return data / "jmedllm" / "bundles" / f"{name}-{identity[:12]}"
 
 
-def install(folder: Path, place: Path, identity: str) -> Path:
+def install(folder: Path, place: Path, identity: str, native: str) -> Path:
     """Install the wheels of a bundle into a virtual environment, unless it is there already, and return its Python.
 
+    Args:
+        folder: the bundle.
+        place: where to install.
+        identity: checksum of the bundle.
+        native: module that needs libraries of the system.
+
     Raises:
-        BundleError: the folder has other files, or pip fails.
+        BundleError: the folder has other files, pip fails, or this machine lacks a library.
     """
     place = place.absolute()
     python, mark = place / "bin" / "python", place / MARK
@@ -177,6 +183,13 @@ def install(folder: Path, place: Path, identity: str) -> Path:
         if done.returncode:
             said = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")] or [done.stderr.strip()]
             raise BundleError(f"pip cannot install the bundle into {place}: {said[0]}")
+        command = [str(python), "-I", "-c", "import " + native]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            raise BundleError(
+                f"{native} does not start on this machine: {(done.stderr.strip() or 'no reason').splitlines()[-1]}; "
+                "install the missing library of the system, such as libgomp1 on Debian and libgomp on Red Hat"
+            )
         mark.write_text(identity, encoding="utf-8")
     return python
 

@@ -1,10 +1,8 @@
 """Licences: as package metadata and model cards state them, and their texts in a bundle."""
 
+import re
 from collections.abc import Iterable, Mapping
 from email.message import Message
-from hashlib import sha256
-from pathlib import Path
-from zipfile import ZipFile
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
@@ -65,16 +63,6 @@ def spdx(named: str) -> str | None:
         return None
 
 
-def llama_cpp(wheel: Path) -> Component:
-    """Return llama.cpp, which is compiled into the wheel of xllamacpp. Its text differs in the copyright only."""
-    library = "xllamacpp/xllamacpp.abi3.so"
-    with ZipFile(wheel) as archive:
-        digest = sha256(archive.read(library)).hexdigest()
-    about = f"compiled into {library} of this wheel, to which the checksum belongs"
-    text = (Path(__file__).parent / "templates" / "llama.cpp.LICENSE").read_bytes()
-    return Component("library", "llama.cpp", None, "MIT", digest, about=about, texts={"LICENSE": text})
-
-
 def licence_files(components: Iterable[Component]) -> dict[str, bytes]:
     """Return the licence texts of all components by their path in a bundle."""
     return {
@@ -92,7 +80,7 @@ def flat(components: Iterable[Component]) -> Iterable[Component]:
 
 
 def _label(component: Component) -> str:
-    return "-".join(filter(None, (component.name.replace("/", "_"), component.version)))
+    return "-".join(filter(None, (re.sub(r"[^\w.-]+", "-", component.name).strip("-"), component.version)))
 
 
 def _short_names(texts: Mapping[str, bytes]) -> dict[str, bytes]:

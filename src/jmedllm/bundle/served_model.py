@@ -46,6 +46,7 @@ class BundledModel:
         served: its path in the bundle.
         files: its files by their path in the bundle.
         requirements: packages that serve it.
+        native: the package among them that needs libraries of the system.
         licence: its licence; None if unknown.
         texts: texts of its licence by file name.
         card: its model card; may be empty.
@@ -57,6 +58,7 @@ class BundledModel:
     served: str
     files: Mapping[str, Path]
     requirements: tuple[str, ...]
+    native: str
     licence: str | None
     texts: Mapping[str, bytes]
     card: str
@@ -132,6 +134,7 @@ def _gguf(file: Path) -> BundledModel:
         served=served,
         files={served: file} | {place: each for place, each in beside.items() if each.is_file()},
         requirements=(*LLAMA_CPP, *INSTALLER),
+        native="xllamacpp",
         licence=licence_in(card) or metadata.get("general.license"),
         texts={},
         card=card,
@@ -165,6 +168,7 @@ def _folder(folder: Path, name: str, data: tuple[Component, ...]) -> BundledMode
         served=served,
         files={f"{served}/{file.name}": file for file in files},
         requirements=(*packages, *SERVER, *INSTALLER),
+        native="torch",
         licence=licence_in(card),
         texts=texts,
         card=card,

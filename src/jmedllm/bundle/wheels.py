@@ -16,7 +16,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from jmedllm.bundle.component import Component
-from jmedllm.bundle.licences import licence_of_package, llama_cpp
+from jmedllm.bundle.licences import licence_of_package
+from jmedllm.bundle.native_parts import native_parts
 from jmedllm.bundle.target import Target
 from jmedllm.errors import InputError
 from jmedllm.files import hash_file
@@ -70,7 +71,7 @@ class Wheel:
             self.sha256,
             f"wheels/{self.file.name}",
             texts=self.texts,
-            parts=(llama_cpp(self.file),) if self.name == "xllamacpp" else (),
+            parts=native_parts(self.file) if self.name == "xllamacpp" else (),
         )
 
 

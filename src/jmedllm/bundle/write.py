@@ -122,6 +122,7 @@ def _facts(model: BundledModel, wheels: Sequence[Wheel], target: Target) -> dict
         "name": model.name,
         "model": model.served,
         "command": ["jmedllm", "deploy", "serve", f"{{bundle}}/{model.served}", "--trust"],
+        "native": model.native,
         "python": target.python,
         "machine": target.machine,
         "glibc": list(target.glibc),
