@@ -114,5 +114,7 @@ def test_tokens_and_their_bytes() -> None:
     assert list(spellings(b"zz", 2, ids)) == []
     pieces = METADATA | {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["▁a", "<0xE3>", "医"]}
     assert bytes_of_tokens(pieces | {"tokenizer.ggml.token_type": [1, 6, 1]}) == [b" a", b"\xe3", "医".encode()]
+    recorded = text_format(METADATA | {"jmedllm.special_tokens": '{"eos_token": "<|eot|>"}'})
+    assert recorded.special == {"eos_token": "<|eot|>"}
     found = text_format(METADATA)
     assert (found.ends, found.special, found.control) == ((0,), {"eos_token": "<|end|>"}, {"<|end|>"})

@@ -184,13 +184,19 @@ def _demo_texts() -> list[str]:
 
 
 def _described(source: Source) -> dict[str, Any]:
-    """Return metadata that change no prediction: name, licence, model card, fingerprint and sampling."""
+    """Return metadata that change no prediction: name, licence, model card, fingerprint and sampling.
+
+    Special tokens are named as chat templates name them; the file's own `eos` can be another one.
+    """
     card = source.folder / "README.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     found = {
         "general.type": "model",
         "general.name": source.name,
         "jmedllm.fingerprint": fingerprint(source.folder),
+        "jmedllm.special_tokens": to_json(
+            {name: token for name, token in source.tokenizer.special_tokens_map.items() if isinstance(token, str)}
+        ),
     } | sampling_metadata(source.folder)
     if text:
         found["jmedllm.model_card"] = text

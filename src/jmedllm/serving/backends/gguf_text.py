@@ -22,7 +22,7 @@ def text_format(metadata: Mapping[str, Any]) -> Format:
     ids = {name: metadata.get(f"tokenizer.ggml.{name}_token_id") for name in (*_SPECIAL, *_ENDS)}
     known = {name: number for name, number in ids.items() if number is not None and number < len(tokens)}
     special = {f"{_SPECIAL[name]}_token": tokens[number] for name, number in known.items() if name in _SPECIAL}
-    recorded = metadata.get("jmedllm.special_tokens")
+    recorded = metadata.get("jmedllm.special_tokens")  # a template's `eos_token` need not be the first end
     return Format(
         template=metadata.get("tokenizer.chat_template"),
         special=json.loads(recorded) if recorded else special,
