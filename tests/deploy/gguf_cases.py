@@ -14,6 +14,7 @@ LLAMA3 = {
     "original_max_position_embeddings": 64,
 }
 YARN = {"rope_type": "yarn", "rope_theta": 10_000.0, "factor": 4.0, "original_max_position_embeddings": 64}
+YARN_BY_LAYER = {"full_attention": YARN, "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0}}
 SIX = {"num_hidden_layers": 6, "sliding_window": 40}
 GEMMA3 = SIX | {"intermediate_size": 256} | {"query_pre_attn_scalar": 8, "hidden_activation": "gelu_pytorch_tanh"}
 OSS_ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 150_000.0}}
@@ -36,6 +37,17 @@ LONG = {
         "original_max_position_embeddings": 512,
         "short_factor": [1.0, 1.5, 2.0, 3.0],
         "long_factor": [2.0, 4.0, 8.0, 16.0],
+    },
+}
+PARTIAL = {
+    "max_position_embeddings": 2048,
+    "rope_parameters": {
+        "rope_type": "longrope",
+        "rope_theta": 10_000.0,
+        "original_max_position_embeddings": 512,
+        "partial_rotary_factor": 0.75,
+        "short_factor": [1.0, 1.5, 2.0],
+        "long_factor": [2.0, 4.0, 8.0],
     },
 }
 NARROW = {"query_pre_attn_scalar": 8, "sliding_window": 40, "intermediate_size": 256}
@@ -107,6 +119,12 @@ CASES: dict[str, tuple[str, Any]] = {
     "phi 3": ("Phi3ForCausalLM", {"sliding_window": None}),
     "olmo 2": ("Olmo2ForCausalLM", {}),
     "olmo 3": ("Olmo3ForCausalLM", {"num_hidden_layers": 4, "sliding_window": 40}),
+    "olmo 3, yarn": (
+        "Olmo3ForCausalLM",
+        {"num_hidden_layers": 4, "sliding_window": 40, "rope_parameters": YARN_BY_LAYER},
+    ),
+    "phi 4 mini": ("Phi3ForCausalLM", {"sliding_window": None, "head_dim": 8, "tie_word_embeddings": True, **PARTIAL}),
+    "qwen3, plain yarn": ("Qwen3ForCausalLM", {"head_dim": 32, "rope_parameters": YARN | {"beta_fast": 16.0}}),
     "granite": ("GraniteForCausalLM", GRANITE),
     "cohere": ("CohereForCausalLM", {"tie_word_embeddings": True, "logit_scale": 0.25}),
     "cohere 2": (
