@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import tiny_classes
 from tiny_classes import CLASSES, DELTA, EXPERTS, MROPE, SHARED, TEXT
 
 LLAMA3 = {
@@ -15,6 +16,7 @@ LLAMA3 = {
 }
 YARN = {"rope_type": "yarn", "rope_theta": 10_000.0, "factor": 4.0, "original_max_position_embeddings": 64}
 YARN_BY_LAYER = {"full_attention": YARN, "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0}}
+GEMMA4 = tiny_classes.GEMMA4 | {"hidden_size_per_layer_input": 64, "intermediate_size": 256}
 SIX = {"num_hidden_layers": 6, "sliding_window": 40}
 GEMMA3 = SIX | {"intermediate_size": 256} | {"query_pre_attn_scalar": 8, "hidden_activation": "gelu_pytorch_tanh"}
 OSS_ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 150_000.0}}
@@ -110,6 +112,30 @@ CASES: dict[str, tuple[str, Any]] = {
             },
         },
     ),
+    "gemma 4": ("Gemma4ForCausalLM", GEMMA4),
+    "gemma 4, wide heads and shared keys": (
+        "Gemma4ForCausalLM",
+        {
+            **GEMMA4,
+            "num_hidden_layers": 4,
+            "global_head_dim": 16,
+            "num_kv_shared_layers": 2,
+            "use_double_wide_mlp": True,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            "final_logit_softcapping": 30.0,
+        },
+    ),
+    "gemma 4, keys as values": (
+        "Gemma4ForCausalLM",
+        {
+            **GEMMA4,
+            "hidden_size_per_layer_input": 0,
+            "attention_k_eq_v": True,
+            "num_global_key_value_heads": 1,
+            "global_head_dim": 16,
+        },
+    ),
+    "gemma 4 with a vision tower": ("Gemma4ForConditionalGeneration", with_text(GEMMA4)),
     "gpt-oss": ("GptOssForCausalLM", {**EXPERTS, "sliding_window": 40, **OSS_ROPE}),
     "gpt-oss, yarn": ("GptOssForCausalLM", {**EXPERTS, "head_dim": 64, "sliding_window": 128, **OSS_YARN}),
     "mistral, within its window": ("MistralForCausalLM", {"sliding_window": 300}),

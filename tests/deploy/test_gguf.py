@@ -239,6 +239,7 @@ def test_the_file_of_another_model_of_the_same_shape_is_refused(
             | {"layer_types": ["full_attention", "sliding_attention"]},
             "layer_types=",
         ),
+        ({"architectures": ["Gemma4ForCausalLM"], "enable_moe_block": True}, "enable_moe_block=False"),
         ({"architectures": ["Qwen3MoeForCausalLM"], "norm_topk_prob": False}, "norm_topk_prob=True"),
         ({"architectures": ["LlamaForCausalLM"], "hidden_act": "gelu"}, "hidden_act=silu, but config.json has 'gelu'"),
     ],

@@ -22,7 +22,7 @@ from jmedllm.deploy.gguf.edits import (
     unchanged,
     upright_down,
 )
-from jmedllm.deploy.gguf.rope import Metadata, head_size, rope_metadata
+from jmedllm.deploy.gguf.rope import Metadata, head_size, of_layer, rope_metadata
 from jmedllm.errors import InputError
 
 Describe = Callable[[Any], Metadata]
@@ -82,9 +82,30 @@ def _no_window(_: Any) -> Metadata:
     return {"attention.sliding_window": 0}
 
 
+def _layers_of_gemma4(config: Any) -> Metadata:
+    """Describe what differs between layers with a sliding window and the others."""
+    layers = [of_layer(config, layer) for layer in range(config.num_hidden_layers)]
+    local = layers[config.layer_types.index(_SLIDING)].head_dim
+    own = config.num_hidden_layers - config.num_kv_shared_layers
+    wide = 2 if config.use_double_wide_mlp else 1
+    return {
+        "attention.shared_kv_layers": config.num_kv_shared_layers,
+        "attention.key_length_swa": local,
+        "attention.value_length_swa": local,
+        "attention.head_count_kv": [each.num_key_value_heads for each in layers],
+        "rope.dimension_count": head_size(config),  # factors leave the last ones as they are
+        "rope.dimension_count_swa": local,
+        "embedding_length_per_layer_input": config.hidden_size_per_layer_input or 0,
+        "feed_forward_length": [config.intermediate_size * (1 if at < own else wide) for at in range(len(layers))],
+    }
+
+
 def _soft_caps(config: Any) -> Metadata:
-    keys = ("attn_logit_softcapping", "final_logit_softcapping")
-    return {key: float(value) for key in keys if (value := getattr(config, key, None)) is not None}
+    """Describe caps of logits; llama.cpp has defaults, so that none is 0."""
+    return {key: float(getattr(config, key, None) or 0.0) for key in _CAPS if hasattr(config, key)}
+
+
+_CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
 
 
 def _scales(config: Any) -> Metadata:
@@ -179,6 +200,12 @@ _GEMMA3 = Architecture(
     (_window, _soft_caps),
     edits=_GEMMA_NORMS,
 )
+_GEMMA4 = Architecture(
+    "gemma4",
+    {**_GEMMA, "enable_moe_block": False},
+    (_windows_by_layer, _soft_caps, _layers_of_gemma4),
+    {"layer_scalar": {"layer_scalar.weight": unchanged}},
+)
 _QWEN35 = Architecture(
     "qwen35",
     _DELTA,
@@ -232,6 +259,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     ),
     "Gemma3ForCausalLM": _GEMMA3,
     "Gemma3ForConditionalGeneration": _GEMMA3,
+    "Gemma4ForCausalLM": _GEMMA4,
+    "Gemma4ForConditionalGeneration": _GEMMA4,
     "GptOssForCausalLM": Architecture(
         "gpt-oss",
         {**_SILU, "layer_types": _every(2), "swiglu_limit": 7.0},
@@ -299,7 +328,7 @@ def architecture_metadata(config: Any) -> Metadata:
         "embedding_length": config.hidden_size,
         "feed_forward_length": getattr(config, "intermediate_size", None) or config.moe_intermediate_size,
         "attention.head_count": heads,
-        "attention.head_count_kv": config.num_key_value_heads or heads,
+        "attention.head_count_kv": of_layer(config, config.num_hidden_layers - 1).num_key_value_heads or heads,
         "attention.key_length": size,
         "attention.value_length": size,
         **_epsilon(config),

@@ -14,9 +14,15 @@ Metadata = dict[str, int | float | bool | str | list[int] | list[bool]]
 _FIX = "serve the model directory with vLLM or transformers"
 
 
+def of_layer(config: Any, layer: int) -> Any:
+    """Return the configuration of a layer; in some models heads differ between layers."""
+    return config.per_layer_config[layer] if hasattr(config, "per_layer_config") else config
+
+
 def head_size(config: Any) -> int:
-    """Return the number of elements of a head."""
-    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+    """Return the number of elements of a head, in the last layer."""
+    last = of_layer(config, config.num_hidden_layers - 1)
+    return int(getattr(last, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
 def rotated_size(config: Any) -> int:
@@ -118,7 +124,12 @@ _KINDS: Mapping[str, Callable[[Mapping[str, Any]], Metadata]] = {
     "llama3": _plain,  # its factors are a tensor, see `rope_factors`
     "yarn": _yarn,
     "longrope": _long,
+    "proportional": _plain,  # as llama3
 }
+
+
+_STILL = 1e30
+"""Divisor of the frequency of elements that are not rotated."""
 
 
 def rope_factors(config: Any) -> dict[str, torch.Tensor]:
@@ -129,6 +140,9 @@ def rope_factors(config: Any) -> dict[str, torch.Tensor]:
     rope = _global(config)
     if rope.get("rope_type") == "longrope":
         return {f"rope_factors_{kind}.weight": torch.tensor(rope[f"{kind}_factor"]) for kind in ("long", "short")}
+    if rope.get("rope_type") == "proportional":
+        size, rotated = head_size(config), rotated_size(config)
+        return {"rope_freqs.weight": torch.tensor([1.0] * (rotated // 2) + [_STILL] * (size // 2 - rotated // 2))}
     if rope.get("rope_type") != "llama3":
         return {}
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS

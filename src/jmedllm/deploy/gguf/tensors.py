@@ -25,7 +25,16 @@ _LAYER = re.compile(r"model\.layers\.\d+\.")
 
 _EXPERT = re.compile(r"\.experts\.(\d+)\.")
 
-_BESIDE_TEXT = ("visual.", "vision_tower.", "vision_model.", "multi_modal_projector.", "audio_tower.", "mtp.")
+_BESIDE_TEXT = (
+    "visual.",
+    "vision_tower.",
+    "vision_model.",
+    "multi_modal_projector.",
+    "audio_tower.",
+    "embed_vision.",
+    "embed_audio.",
+    "mtp.",
+)
 """Beginnings of names of tensors that text does not pass through; those of `mtp` only draft tokens."""
 
 
