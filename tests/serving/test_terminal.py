@@ -69,6 +69,7 @@ def test_a_question_with_choices(chat: Callable[..., str], server: ScriptedServe
     assert server.requests[-1]["structured_outputs"] == {"choice": ["a", "b", "c"]}
     assert len(server.requests[-1]["messages"]) == 1
     assert "answer: c" in shown
+    assert re.search(r" %  #+ +c\. ビタミンC\n", shown)
     assert "left out: 正解 c" in shown
     assert sum(map(float, re.findall(r"([\d.]+) %  ", shown))) == pytest.approx(100, abs=0.2)
     assert "not calibrated" in shown

@@ -203,19 +203,22 @@ def answer(turn: Turn, conversation: Conversation, terminal: Terminal) -> None:
         return
     conversation.turns.append(turn)
     if turn.question:
-        _show_shares(turn, terminal)
+        _show_shares(turn, turn.question, conversation.layout, terminal)
     seconds = time.monotonic() - started
     rate = f", {turn.tokens / seconds:.1f} tokens/s" if turn.tokens and seconds and not turn.question else ""
     cut = "; cut at the limit of tokens, see /set max_tokens" if turn.finish_reason == "length" else ""
     terminal.line(f"\n({seconds:.1f} s{rate}{cut})")
 
 
-def _show_shares(turn: Turn, terminal: Terminal) -> None:
+def _show_shares(turn: Turn, question: MultipleChoiceQuestion, layout: Layout, terminal: Terminal) -> None:
+    """Show the probability of each possible answer, in the order of the question."""
     terminal.line(f"answer: {visible(turn.answer) or 'none'}")
-    widest = max((len(text) for text in turn.shares), default=0)
-    for text, share in turn.shares.items():
-        bar = "#" * round(_BAR * share)
-        terminal.line(f"{100 * share:5.1f} %  {bar:<{_BAR}}  {visible(text):<{widest}}")
+    _, texts = question_prompt(question, layout)
+    for answer, text in zip(question.answers, texts, strict=True):
+        if text in turn.shares:
+            share = turn.shares[text]
+            name = " + ".join(f"{label}. {words}" for label, words in (question.choices[index] for index in answer))
+            terminal.line(f"{100 * share:5.1f} %  {'#' * round(_BAR * share):<{_BAR}}  {visible(name)}")
     if turn.shares:
         terminal.write(_UNCALIBRATED)
 
