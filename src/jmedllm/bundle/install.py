@@ -37,6 +37,7 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="run.sh",
+        allow_abbrev=False,  # an option of the server must not be read as one of these
         description="Verify the checksums of this bundle, install it once, and start it.",
         epilog="All other options go to the server; its own help: run.sh -- --help",
     )
