@@ -41,6 +41,9 @@ def test_the_recipe_passes_the_check_and_every_line_is_explained(cli: Cli, here:
     assert recipe.eval.benchmarks == ["ward.jsonl", "demo:ja"] and recipe.eval.models == ["base", "mfpt", "mpeft"]
     assert recipe.corpus.block_size == 1024  # what the model reads
     assert recipe.prompt.chat is False
+    (here / "ward.yaml").write_text("\n".join(lines).replace("# deploy:", "deploy:").replace("#   types", "  types"))
+    offered = load_recipe(here / "ward.yaml").deploy
+    assert offered is not None and offered.types == ["q4_k_m"]
 
 
 def test_an_evaluation_alone_runs(cli: Cli, here: Path, tiny_model: Path) -> None:

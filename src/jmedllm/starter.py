@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from jmedllm.deploy.gguf.architectures import ARCHITECTURES
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import BENCHMARKS, custom, load
 from jmedllm.evaluation.benchmarks.file_formats import is_custom_file
@@ -29,6 +30,12 @@ LONGEST_BLOCK = 1024
 """Tokens of a training row, unless the model's context is shorter."""
 
 _COMMENT_COLUMN = 42
+
+_DEPLOY = (
+    ("# deploy:", "without the # signs: exports the last model for llama.cpp, with proof; docs/deploy.md"),
+    ("#   types: [q4_k_m]", "4.9 bits a weight; f16 is almost exact; q8_0, q6_k and q5_k_m are between"),
+)
+"""Section that a user may want, and the comment of each line."""
 
 COMMENTS = {
     "name": "the run is written to runs/NAME",
@@ -110,7 +117,16 @@ def write_recipe(path: Path, wishes: Wishes, machine: Machine, precision: Precis
     Recipe.model_validate(values)
     head = f"# Written by jmedllm init for {machine.gpu.name} with {gib(machine.gpu.memory)} of memory."
     how = f"# Run it: jmedllm run {_printable(path)}. All keys: docs/recipes.md."
-    write_atomic(path, "\n".join([head, how, *_lines(values, comments)]) + "\n")
+    lines = [head, how, *_lines(values, comments), *_offered(values)]
+    write_atomic(path, "\n".join(lines) + "\n")
+
+
+def _offered(values: Mapping[str, Any]) -> list[str]:
+    """Return the lines that offer files for llama.cpp, if it knows the architecture of the trained model."""
+    architectures = config_of(values["base"]["path"]).get("architectures") or []
+    if not {"mfpt", "mpeft"} & values.keys() or not set(architectures) <= ARCHITECTURES.keys():
+        return []
+    return ["", *(_line(text, comment) for text, comment in _DEPLOY)]
 
 
 def require_new(path: Path) -> None:
