@@ -273,6 +273,23 @@ def test_each_of_six_ends_ends_an_answer_and_a_seventh_is_refused(tiny_model: Pa
         vocabulary(source.tokenizer, source.config.vocab_size, [*ends, 106])
 
 
+def test_the_importance_matrix_of_a_run_reads_only_its_packed_rows(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+
+    from jmedllm.deploy.gguf import export
+    from jmedllm.training.packing import save_blocks
+
+    # tests/test_held_out.py shows that no held-out document is in a packed row.
+    rows = [np.arange(start, start + 8, dtype=np.int32) for start in (10, 50, 90)]
+    save_blocks(((row, row, row > 0) for row in rows), 8, tmp_path / "blocks")
+    read: list[list[int]] = []
+    monkeypatch.setattr(export, "importance_matrix", lambda _, sequences: read.extend(sequences))
+    export._importance(replace(source_of(tiny_model), blocks=tmp_path / "blocks"), FILE_TYPES["q4_k_m"])
+    assert read == [row.tolist() for row in rows]
+
+
 @pytest.mark.parametrize("case", ["qwen3 moe", "gpt-oss", "mixtral"])
 def test_experts_get_an_importance_matrix_each(case: str, tiny_model: Path, tmp_path: Path) -> None:
     from jmedllm.deploy.gguf.importance import columns, importance_matrix
