@@ -204,6 +204,25 @@ def test_the_reason_for_a_failed_load_is_llama_cpps(exported: tuple[Source, Path
             pass
 
 
+@pytest.mark.parametrize("error", [0.0, 5e-5])  # of the sum over the vocabulary, in float32
+@pytest.mark.parametrize("scale", [1.0, 8.0])  # many likely tokens, and few
+@pytest.mark.parametrize("listed", [1, 20, 500])
+def test_the_divergence_of_the_listed_tokens_is_a_lower_bound(listed: int, scale: float, error: float) -> None:
+    from jmedllm.deploy.gguf.parity import Listed, kl_divergence
+
+    generator = torch.Generator().manual_seed(listed)
+    logits = scale * torch.randn(2000, generator=generator, dtype=torch.float64)
+    ours = logits.log_softmax(-1)
+    theirs = (logits + 0.01 * torch.randn(2000, generator=generator, dtype=torch.float64)).log_softmax(-1)
+    exact = float((ours.exp() * (ours - theirs)).sum())
+    order = theirs.argsort(descending=True)
+    assert kl_divergence(ours, Listed(order, theirs[order] + error)) == pytest.approx(exact, abs=1e-12)
+    bound = kl_divergence(ours, Listed(order[:listed], theirs[order[:listed]] + error))
+    assert -1e-12 <= bound <= exact + 2e-7
+    if listed == 500:
+        assert bound > exact / 2
+
+
 @pytest.mark.parametrize("fault", ["rope", "epsilon"])
 def test_predictions_alone_show_a_planted_fault(
     fault: str, exported: tuple[Source, Path, Any], tmp_path: Path

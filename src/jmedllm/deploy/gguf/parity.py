@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import log
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,9 @@ _FORCED = 1000.0
 """Bias of the token that is sampled. It changes no reported log-probability, and avoids tokens that are parts of a
 character, for which llama.cpp reports nothing."""
 
-_SMALLEST = 1e-9
-"""Smallest probability of all tokens that a server does not list; less is a rounding error of float32."""
+_MEASURABLE = 0.01
+"""Smallest probability of all tokens that a server does not list at which it is compared. It is the difference of the
+listed ones from 1, and their sum has the rounding error of a float32 sum over the vocabulary."""
 
 _ID, _LOG_PROB = re.compile(rb'"id":(\d+)'), re.compile(rb'"logprob":([^,}\]]+)')  # quotes inside texts are escaped
 
@@ -92,21 +94,21 @@ def log_probs(
 def kl_divergence(expected: torch.Tensor, listed: Listed) -> float:
     """Return KL(expected || listed) in nats; tokens that are not listed count together as one.
 
-    With them the value is a lower bound of the divergence over the whole vocabulary.
+    With them the value is a lower bound of the divergence over the whole vocabulary, by the chain rule: that of the
+    listed tokens among themselves, and that of listed against other tokens where it can be measured.
 
     Args:
         expected: [V] log-probabilities of the whole vocabulary, in double precision.
         listed: the other model's.
     """
     ours, theirs = expected[listed.ids], listed.log_probs
-    if len(theirs) == len(expected):
-        theirs = theirs.log_softmax(-1)  # the server rounds to float32
-        return float((ours.exp() * (ours - theirs)).sum())
-    others = torch.ones_like(expected, dtype=torch.bool)
-    others[listed.ids] = False
-    rest = expected[others].logsumexp(-1)
-    their_rest = torch.clamp(1 - theirs.exp().sum(), min=_SMALLEST).log()
-    return float((ours.exp() * (ours - theirs)).sum() + rest.exp() * (rest - their_rest))
+    total, their_total = ours.logsumexp(-1), theirs.logsumexp(-1)
+    # Relative to their sum, because the server rounds to float32.
+    among = float((ours.exp() * ((ours - total) - (theirs - their_total))).sum())
+    rest, their_rest = 1 - float(total.exp()), 1 - float(their_total.exp())
+    if len(theirs) == len(expected) or min(rest, their_rest) < _MEASURABLE:
+        return among
+    return among + float(total.exp() * (total - their_total)) + rest * log(rest / their_rest)
 
 
 @torch.no_grad()
