@@ -246,6 +246,7 @@ def test_an_error_is_one_line_with_what_to_do(browser: Any, server: ScriptedServ
     chat.context.close()
 
 
+@pytest.mark.exhaustive
 def test_escape_stops_the_answer_and_a_reload_keeps_it(chat: Chat) -> None:
     chat.server.reply = lambda body: Reply([f"{number} " for number in range(1000)], wait=0.01)
     chat.page.fill("#question", "count")

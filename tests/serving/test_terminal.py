@@ -141,6 +141,7 @@ def command(server: ScriptedServer, *options: str) -> list[str]:
     return [sys.executable, "-m", "jmedllm", "chat", "--server", server.url, *options]
 
 
+@pytest.mark.exhaustive
 def test_a_pipe_is_answered_line_by_line(server: ScriptedServer) -> None:
     run = subprocess.run(command(server), input="first\n\nsecond\n", capture_output=True, text=True, check=True)
     assert run.stdout == "You asked: first\nYou asked: second\n"
