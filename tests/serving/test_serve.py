@@ -139,9 +139,10 @@ def test_answers_and_probabilities_are_those_of_transformers(model: Path, server
     assert listed["tokens"] == ids
     client = OpenAI(base_url=f"{server.url}/v1", api_key=server.key, max_retries=0)
     asked: dict[str, Any] = {"model": client.models.list().data[0].id, "messages": QUESTION}
-    greedy = client.chat.completions.create(**asked, max_tokens=24)
+    greedy = client.chat.completions.create(**asked, max_tokens=24, logprobs=True)
     written = network.generate(torch.tensor([ids]), max_new_tokens=24, do_sample=False)[0, len(ids) :]
     assert greedy.choices[0].message.content == tokenizer.decode(written, skip_special_tokens=True).rstrip("\ufffd")
+    assert [each.model_extra["id"] for each in greedy.choices[0].logprobs.content] == written.tolist()
     random = asked | {"max_tokens": 4, "temperature": 2, "logprobs": True, "top_logprobs": 2}
     for seed in range(37, 400):  # an answer with a character of several tokens, and without invalid bytes
         random["seed"] = seed

@@ -184,6 +184,8 @@ async def _write(
             if stop.found:
                 usage.finish_reason = "stop"
                 return
+            if piece.finish_reason is not None and waiting and splitter.part == "content":
+                yield Delta("content", "", listed=waiting)  # of a character that is cut
             if splitter.part == "reasoning_content":
                 waiting = ()
 

@@ -136,8 +136,10 @@ class LlamaCppModel:
                 total = int(event["tokens_predicted"])
                 listed = tuple(map(self._listed, event.get("completion_probabilities", ())))
                 finish = _FINISH[event["stop_type"]] if event["stop"] else None
-                if listed and (missing := total - done - len(listed)) > 0:
-                    raw = event["content"].encode().removesuffix(listed[0].token.bytes)
+                missing = total - done - len(listed)
+                if missing > 0 and sampling.top_logprobs is not None:
+                    raw = event["content"].encode()
+                    raw = raw.removesuffix(listed[0].token.bytes) if listed else b""
                     listed = (*await self._unlisted(before, raw, missing, sampling), *listed)
                 before += [each.token.id for each in listed]
                 yield Piece(event["content"], total - done, listed, finish)
@@ -149,28 +151,33 @@ class LlamaCppModel:
     async def _unlisted(self, before: list[int], raw: bytes, count: int, sampling: Sampling) -> tuple[Listed, ...]:
         """Return the tokens that llama.cpp does not list because each ends within a character.
 
+        Where their bytes are no text, they are known in greedy answers only.
+
         Args:
             before: prompt and answer before them.
             raw: their bytes.
             count: their number.
             sampling: settings of the answer.
         """
-        found = list(spellings(raw, count, self.ids))
+        found: list[tuple[int, ...]] = list(spellings(raw, count, self.ids))
         if len(found) > 1:  # nearly always there is one
             scores = await self.score(before, found)
             found = [found[scores.index(max(scores))]]
-        listed = []
-        for place, token in enumerate(found[0] if found else ()):
-            top = await self._position([*before, *found[0][:place]], token)
-            listed.append(Listed(next(each for each in top if each.id == token), top[: sampling.top_logprobs or 0]))
+        is_greedy = sampling.temperature == 0 and sampling.repetition_penalty == 1
+        listed: list[Listed] = []
+        for place in range(count if found or is_greedy else 0):
+            ids = [*before, *(each.token.id for each in listed)]
+            top = await self._position(ids, found[0][place] if found else None)
+            token = top[0] if not found else next(each for each in top if each.id == found[0][place])
+            listed.append(Listed(token, top[: sampling.top_logprobs or 0]))
         return tuple(listed)
 
-    async def _position(self, ids: list[int], token: int) -> tuple[TokenLogprob, ...]:
+    async def _position(self, ids: list[int], token: int | None) -> tuple[TokenLogprob, ...]:
         """Return the most likely tokens after a prompt, with this one."""
         for count in (_LISTED, len(self.spelled)):
             found = await self._first(ids, self.whole, count)
             top = () if found is None else found.top
-            if any(each.id == token for each in top):
+            if any(token in (None, each.id) for each in top):
                 return top
         raise RuntimeError(f"llama.cpp lists {len(self.spelled)} tokens without the token {token}")
 
