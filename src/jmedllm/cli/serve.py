@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def deploy_serve(
-    model: Annotated[Path, typer.Argument(metavar="FILE.gguf", help="File to serve.")],
+    model: Annotated[Path, typer.Argument(metavar="FILE.gguf|MODEL", help="GGUF file or model directory to serve.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of 127.0.0.1; 0 for a free one.")] = 8080,
     slots: Annotated[int, typer.Option(min=1, max=256, help="Answers that are written at the same time.")] = 2,
     context: Annotated[

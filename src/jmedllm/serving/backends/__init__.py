@@ -27,8 +27,22 @@ async def _llama_cpp(path: Path, options: ServeOptions) -> ServedModel:
     return await open_llama_cpp(path, options)
 
 
+async def _transformers(path: Path, options: ServeOptions) -> ServedModel:
+    try:
+        from jmedllm.serving.backends.transformers import open_transformers
+    except ModuleNotFoundError as error:
+        raise InputError(f"{path}: serving a model directory needs {error.name}; pip install 'jmedllm'") from error
+
+    return await open_transformers(path, options)
+
+
+def _is_model(path: Path) -> bool:
+    return (path / "config.json").is_file()
+
+
 BACKENDS: Mapping[str, ServingBackend] = {
     "llama_cpp": ServingBackend(Path.is_file, _llama_cpp),
+    "transformers": ServingBackend(_is_model, _transformers),
 }
 """Backends by name; the first that runs a model is used."""
 
@@ -44,4 +58,6 @@ async def open_model(path: Path, options: ServeOptions) -> ServedModel:
     for backend in BACKENDS.values():
         if backend.runs(path):
             return await backend.open(path, options)
-    raise InputError(f"{path}: nothing here serves it; give a GGUF file (jmedllm deploy gguf writes one)")
+    raise InputError(
+        f"{path}: nothing here serves it; give a GGUF file (jmedllm deploy gguf writes one) or a model directory"
+    )
