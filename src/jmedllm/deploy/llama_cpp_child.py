@@ -26,6 +26,7 @@ def main(settings: dict[str, Any]) -> None:
     params.n_gpu_layers = 0
     params.warmup = False
     params.fit_params = False
+    params.cache_ram_mib = 0  # the default keeps up to 8 GiB of earlier prompts
     params.ui = False
     params.verbosity = 1  # errors only
     params.use_jinja = True
