@@ -3,7 +3,7 @@
 python benchmarks/serve_load.py FILE.gguf|MODEL [--clients 8] [--requests 500] [--slots 4]
 
 A third of the requests are restricted to choices that no other request has, so that a mixed-up answer shows. All
-report their number of prompt tokens, which was counted beforehand. A tenth of the streams are left after
+report their number of prompt tokens, which is counted first. A tenth of the streams are left after
 their first part.
 """
 
