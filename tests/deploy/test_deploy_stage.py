@@ -145,6 +145,16 @@ def test_what_would_fail_after_training_is_refused_before_it(
     assert not Path("runs").exists()
 
 
+def test_a_base_elsewhere_is_checked_by_its_published_config(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("talk.jsonl").write_text('{"instruction": "説明せよ。", "output": "ビタミンC"}\n', encoding="utf-8")
+    Path("mine.yaml").write_text(TRAINING % ("Qwen/Qwen2-7B-Instruct", "[f16]"), encoding="utf-8")
+    code, output, errors = cli("run", "mine.yaml", "--check")
+    assert code == 0 and "deploy  checked: llama.cpp, types, architecture\n" in output, errors
+
+
 def test_without_llama_cpp_or_training_the_run_does_not_begin(
     cli: Cli, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

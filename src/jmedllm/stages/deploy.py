@@ -146,7 +146,9 @@ def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
 
 
 def _check_config(run: Run, base: PublishedBase) -> Sequence[str]:
-    _require_architecture(base.config)
+    config = deepcopy(base.config)
+    config.architectures = [type(base.structure).__name__]  # a published config may lack it
+    _require_architecture(config)
     return ("architecture",)
 
 
