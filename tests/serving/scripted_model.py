@@ -23,7 +23,7 @@ class ScriptedModel:
     """
 
     script: str = "はい。"
-    format: Format = field(default_factory=lambda: Format(CHAT, ends=(END,)))
+    format: Format = field(default_factory=lambda: Format(CHAT, ends=(END,), vocabulary=0x110000))
     context: int = 200
     slots: int = 1
     pause_s: float = 0.0

@@ -65,6 +65,8 @@ def events(answer: httpx.Response) -> list[Any]:
 def test_only_health_works_without_the_key(path: str) -> None:
     method = ROUTES[path][0]
     body = None if method == "GET" else ASK
+    for other in ("OPTIONS", "PUT", "TRACE"):
+        assert sent(path, method=other, Authorization="").status_code == 401
     for given in ("", "Bearer", "Bearer wrong", f"Basic {KEY}", f"Bearer {KEY}x"):
         answer = sent(path, body, Authorization=given)
         assert answer.status_code == (200 if path == "/health" else 401)
@@ -97,6 +99,9 @@ def test_a_visit_with_the_key_sets_a_cookie_that_works_and_is_not_the_key() -> N
         ({"Host": "evil.example:8080"}, 403),  # DNS rebinding
         ({"Host": "127.0.0.1.evil.example"}, 403),
         ({"Host": ""}, 403),
+        ({"Host": "127.0.0.1#evil.example"}, 403),
+        ({"Host": "evil.example@127.0.0.1"}, 403),
+        ({"Host": "127.0.0.1:8080/evil"}, 403),
         ({"Host": "[::1"}, 403),
         ({"Origin": "http://127.0.0.1:8080"}, 200),
         ({"Origin": "http://127.0.0.1:9999"}, 403),
@@ -189,6 +194,9 @@ def test_a_request_is_refused_in_one_line(name: str) -> None:
         ("/v1/chat/completions", None, "GET", 405, "GET is not allowed here"),
         ("/v1/chat/completions", b" " * (5 * 2**20), None, 413, "larger than 4 MiB"),
         ("/v1/completions", {"prompt": ""}, None, 400, "prompt: is missing or empty"),
+        ("/v1/completions", {"prompt": [5, 2**31 - 2]}, None, 400, "prompt: this model has no token 2,147,483,646"),
+        ("/v1/completions", {"prompt": "a", "structured_outputs": {"choice": ["a", "b" * 200]}}, None, 400,
+         "the prompt has 2 tokens and the longest choice 200; together they exceed the context length of 200 tokens"),
         ("/v1/completions", {"prompt": [-1]}, None, 400, "prompt: takes a text or a list of token ids"),
         ("/v1/completions", {"prompt": ["a", "b"]}, None, 400, "prompt: takes a text"),
         ("/v1/completions", {"prompt": "a", "echo": True}, None, 400, "echo: takes false only"),
@@ -198,6 +206,19 @@ def test_a_request_is_refused_in_one_line(name: str) -> None:
 def test_other_refusals(path: str, body: Any, method: str | None, status: int, message: str) -> None:
     answer = sent(path, body, method=method)
     assert answer.status_code == status and message in answer.json()["error"]["message"]
+
+
+def test_a_body_that_is_announced_as_too_large_is_refused_before_it_arrives() -> None:
+    answer = sent("/v1/completions", b"{}", **{"Content-Length": "99999999999"})
+    assert answer.status_code == 413
+
+
+def test_the_text_of_an_escape_is_no_nul() -> None:
+    model = ScriptedModel()
+    chat(model, messages=[{"role": "user", "content": r"\u0000 and \\u0000"}])
+    assert model.prompts == [r"<user>\u0000 and \\u0000<a>"]
+    twice = {"messages": [{"role": "user", "content": "\\\0"}]}
+    assert "U+0000" in sent("/v1/chat/completions", twice).text
 
 
 # --- answers
@@ -311,6 +332,16 @@ def test_a_choice_that_begins_another_ends_where_the_answer_ends() -> None:
     model = ScriptedModel(score_of=lambda text: {"a\0": -5.0, "ab\0": -1.0}[text])
     answer = chat(model, structured_outputs={"choice": ["a", "ab"]}, logprobs=True)
     assert answer["choices"][0]["message"]["content"] == "ab"
+
+
+def test_a_choice_that_does_not_fit_after_a_thought_is_said() -> None:
+    model = ScriptedModel("<think>" + "考" * 100 + "</think>", Format(THINKING, ends=(0,)))
+    fields = ASK | {"structured_outputs": {"choice": ["a", "b" * 80]}, "stream": True}
+    streamed = sent("/v1/chat/completions", fields, model)
+    last = json.loads(streamed.text.strip().split("\n\n")[-1][6:])
+    assert "考" * 100 not in streamed.text and "DONE" not in streamed.text
+    assert "longest choice 80; together" in last["error"]["message"]
+    assert sent("/v1/chat/completions", fields | {"stream": False}, model).status_code == 400
 
 
 @pytest.mark.parametrize(

@@ -99,13 +99,16 @@ async def render_prompt(model: ServedModel, request: GenerationRequest) -> Promp
     A model without a chat template gets the texts of the messages, joined with line feeds.
 
     Raises:
-        BadRequest: the template refuses the messages.
+        BadRequest: the template refuses the messages, or the model has no such token id.
     """
     if request.messages is not None:
         return await _chat_prompt(model, request)
     given = request.prompt or ""
     if isinstance(given, str):
         return Prompt(given, tuple(await model.tokenize(given, add_special=True)))
+    most = model.format.vocabulary
+    if most is not None and (highest := max(given)) >= most:
+        raise BadRequest(f"prompt: this model has no token {highest:,}; its ids are 0 to {most - 1:,}", "prompt")
     return Prompt("", given)
 
 
@@ -139,6 +142,7 @@ async def answer(
     """Yield the parts of an answer, and count its tokens in `usage`.
 
     Raises:
+        BadRequest: the choices do not fit the context.
         Unavailable: the model failed during the answer.
     """
     sampling = Sampling(
@@ -244,12 +248,23 @@ async def _scored(model: ServedModel, prompt: Prompt, begun: str, texts: Sequenc
     """Return all choices with their log-probabilities, normalized over the choices; the most likely first.
 
     If one choice begins another, the end of the answer is a part of each choice.
+
+    Raises:
+        BadRequest: the longest choice does not fit the context.
     """
     ids = await model.tokenize(prompt.text + begun) if begun else list(prompt.ids)
     continuations = [await _continuation(model, prompt.text + begun, ids, text) for text in texts]
     is_prefix = any(a != b and b[: len(a)] == a for a in continuations for b in continuations)
     if is_prefix and model.format.ends:
         continuations = [[*each, model.format.ends[0]] for each in continuations]
+    longest = max(map(len, continuations))
+    if len(ids) + longest > model.context:
+        raise BadRequest(
+            f"structured_outputs.choice: the prompt has {len(ids):,} tokens and the longest choice {longest:,}; "
+            f"together they exceed the context length of {model.context:,} tokens; shorten the prompt or the choices",
+            "structured_outputs",
+            "context_length_exceeded",
+        )
     scores = await model.score(ids, continuations)
     highest = max(scores)
     total = highest + math.log(sum(math.exp(score - highest) for score in scores))

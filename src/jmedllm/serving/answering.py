@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from jmedllm.serving.answer import Delta
+from jmedllm.serving.fields import BadRequest
 from jmedllm.serving.limits import Slots
 from jmedllm.serving.log import RequestLog
 from jmedllm.serving.metrics import Metrics
@@ -62,6 +63,7 @@ class Answering(Response):
         Raises:
             QueueFull: too many requests wait.
             Unavailable: the model failed before the answer began.
+            BadRequest: the choices do not fit the context, which is known after a thought only.
         """
         write = self._stream(send) if self.reply.request.stream else self._whole(scope, receive, send)
         try:
@@ -70,18 +72,20 @@ class Answering(Response):
         except ClientLeft:
             self.log.status, self.log.note = LEFT, "the client left"
         except TimeoutError:
-            await self._fail(f"the answer took longer than {self.limit_s:g} s; ask for fewer tokens", send)
-        except Unavailable as error:
-            await self._fail(str(error), send)
+            late = f"the answer took longer than {self.limit_s:g} s; ask for fewer tokens"
+            await self._fail(Unavailable(late), send)
+        except (Unavailable, BadRequest) as error:
+            await self._fail(error, send)
         finally:
             self.log.completion = self.reply.usage.completion
 
-    async def _fail(self, message: str, send: Send) -> None:
+    async def _fail(self, error: Unavailable | BadRequest, send: Send) -> None:
         """Report an error as a response, or as the last event of a stream, which then does not look whole."""
         if not self.is_started:
-            raise Unavailable(message)
-        self.log.note = message
-        await send(_event(error_body(message, "server_error"), more=False))
+            raise error
+        self.log.note = str(error)
+        kind = "server_error" if isinstance(error, Unavailable) else "invalid_request_error"
+        await send(_event(error_body(str(error), kind), more=False))
 
     async def _whole(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._parts()) as parts:

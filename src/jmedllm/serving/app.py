@@ -35,8 +35,8 @@ from jmedllm.serving.page import chat_page, content_security_policy
 from jmedllm.serving.prompt import variables_of
 from jmedllm.serving.reply import ChatReply, CompletionReply, Reply
 
-OPEN = ("/", "/health")
-"""Routes that a request without a key reaches; the page asks for it itself."""
+OPEN = {("GET", "/"), ("HEAD", "/"), ("GET", "/health"), ("HEAD", "/health")}
+"""Requests that need no key; the page asks for it itself."""
 
 _LOG = "jmedllm.log"
 """Key of a request's `RequestLog` in its scope."""
@@ -152,12 +152,15 @@ async def _body(request: Request) -> bytes:
         BadRequest: it is too large, or takes too long.
     """
     body = bytearray()
+    too_large = BadRequest(f"the body is larger than {MOST_BODY / 2**20:.0f} MiB; send less", status=413)
+    if int(request.headers.get("content-length", 0)) > MOST_BODY:  # a whole number, or the request is refused before
+        raise too_large
     try:
         async with asyncio.timeout(BODY_S), aclosing(request.stream()) as parts:
             async for part in parts:
                 body += part
                 if len(body) > MOST_BODY:
-                    raise BadRequest(f"the body is larger than {MOST_BODY / 2**20:.0f} MiB; send less", status=413)
+                    raise too_large
     except TimeoutError:
         raise BadRequest(f"the body did not arrive within {BODY_S:.0f} s", status=408) from None
     return bytes(body)
@@ -197,7 +200,8 @@ class Front:
         """Return the response to a request that may not use the server; None if it may."""
         if (reason := foreign(request.headers)) is not None:
             return JSONResponse(error_body(reason, "permission_error"), 403)
-        if request.url.path not in OPEN and not is_allowed(request.headers, self.service.key, self.service.port):
+        is_open = (request.method, request.scope["path"]) in OPEN
+        if not is_open and not is_allowed(request.headers, self.service.key, self.service.port):
             message = "the key is missing or wrong; send the header Authorization: Bearer KEY"
             headers = {"WWW-Authenticate": "Bearer"}
             return JSONResponse(error_body(message, "authentication_error", code="invalid_api_key"), 401, headers)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ROLES = re.compile(r"[a-z_]{1,40}")
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""The character U+0000 as JSON writes it, and not the text of that escape."""
 MOST_MESSAGES = 10_000
 MOST_CHOICES = 100
 MOST_STOPS = 16
@@ -200,7 +202,7 @@ def parse_body(raw: bytes, fields: Mapping[str, _Field]) -> dict[str, Any]:
         raise BadRequest(f"the body is not JSON in UTF-8: {str(error)[:200]}") from None
     if not isinstance(body, dict):
         raise BadRequest(f"the body must be a JSON object; found {type(body).__name__}")
-    if "\\u0000" in text:
+    if _NUL.search(text):
         raise BadRequest("the body has the character U+0000; remove it")
     given = {name: value for name, value in body.items() if value is not None}
     for name, value in given.items():

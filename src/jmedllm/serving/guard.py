@@ -1,9 +1,9 @@
 """Who may use a server: this user, from this machine, with the key. Everything else is refused before it is read."""
 
+import re
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -13,7 +13,7 @@ from jmedllm.serving.key import cookie_of, matches
 from jmedllm.serving.page import sign_in_page, sign_in_policy
 
 COOKIE = "jmedllm"
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 _YEAR_S = 365 * 24 * 3600
 
 SIGN_IN = sign_in_page()
@@ -26,7 +26,7 @@ def foreign(headers: Headers) -> str | None:
     A page of another site can reach a loopback server through a host name of its own (DNS rebinding), or directly.
     """
     host = headers.get("host", "")
-    if _name(f"//{host}") not in _LOOPBACK:
+    if not _LOOPBACK.fullmatch(host):
         return f"the host {host[:100]!r} is not this machine; use 127.0.0.1 or localhost"
     origin = headers.get("origin")
     if origin is not None and origin.lower() != f"http://{host.lower()}":
@@ -34,13 +34,6 @@ def foreign(headers: Headers) -> str | None:
     if headers.get("sec-fetch-site") in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate":
         return "pages of other sites may not use this server"
     return None
-
-
-def _name(url: str) -> str | None:
-    try:
-        return urlsplit(url).hostname
-    except ValueError:
-        return None
 
 
 def is_allowed(headers: Headers, key: str, port: int) -> bool:

@@ -93,6 +93,7 @@ class Format:
         control: texts of all special tokens, which generated text does not show.
         ends: ids of the tokens that end an answer.
         fingerprint: SHA-256 of the model's file; None for a model of several files.
+        vocabulary: number of token ids that the model reads; None if unknown.
     """
 
     template: str | None
@@ -100,6 +101,7 @@ class Format:
     control: frozenset[str] = frozenset()
     ends: tuple[int, ...] = ()
     fingerprint: str | None = None
+    vocabulary: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ def text_format(metadata: Mapping[str, Any]) -> Format:
         special=json.loads(recorded) if recorded else special,
         control=frozenset(token for token, kind in zip(tokens, types, strict=False) if kind == _CONTROL),
         ends=tuple(dict.fromkeys(known[name] for name in _ENDS if name in known)),
+        vocabulary=len(tokens),
     )
 
 

@@ -34,6 +34,8 @@ RESTARTS = 3
 
 _FINISH: dict[str, FinishReason] = {"eos": "stop", "word": "stop", "limit": "length"}
 _POLL_S = 0.1
+_FLOAT32 = 0
+"""llama.cpp's number of the type of such a file."""
 
 _ANY = 1000.0
 """Bias that makes llama.cpp choose a token. Log-probabilities are reported without it."""
@@ -53,6 +55,7 @@ class LlamaCppModel:
         spelled: bytes of each token.
         ids: tokens by their bytes.
         whole: id of a token that is a whole character.
+        is_float32: whether the file's matrices are float32, so that everything else is kept so, too.
         report: prints a line for the person who runs the server.
         failed: set when the process has ended and is not started again.
         name, context, slots, format, backend: see `ServedModel`.
@@ -68,6 +71,7 @@ class LlamaCppModel:
     spelled: Sequence[bytes]
     ids: Mapping[bytes, int]
     whole: int
+    is_float32: bool
     report: Callable[[str], None]
     backend: str = "llama.cpp"
     failed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -85,7 +89,7 @@ class LlamaCppModel:
         self._watching = asyncio.create_task(self._watch())
 
     async def _load(self) -> None:
-        process = start(self.file, slots=self.slots, context=self.context, threads=self.threads)
+        process = start(self.file, slots=self.slots, context=self.context, threads=self.threads, exact=self.is_float32)
         self._process = process
         address = await asyncio.to_thread(process.address, self.file)
         self._client = httpx.AsyncClient(
@@ -316,6 +320,7 @@ async def open_llama_cpp(file: Path, options: ServeOptions) -> LlamaCppModel:
         spelled=spelled,
         ids=ids,
         whole=ids.get(b"a", 0),
+        is_float32=metadata.get("general.file_type") == _FLOAT32,
         report=options.report,
     )
     try:

@@ -46,7 +46,8 @@ def text_format(tokenizer: Tokenizer, ends: Sequence[int]) -> Format:
     special = {name: text for name, text in tokenizer.special_tokens_map.items() if isinstance(text, str)}
     added = tokenizer.added_tokens_decoder.values()
     template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else None
-    return Format(template, special, frozenset(each.content for each in added if each.special), tuple(ends))
+    control = frozenset(each.content for each in added if each.special)
+    return Format(template, special, control, tuple(ends), vocabulary=len(tokenizer))
 
 
 @dataclass(slots=True)
