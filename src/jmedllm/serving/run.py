@@ -9,31 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jmedllm.errors import InputError
 from jmedllm.serving.app import Service, create_app
 from jmedllm.serving.backends import open_model
 from jmedllm.serving.key import read_or_create_key
-from jmedllm.serving.limits import GRACE_S, HEAD_S, Limits
+from jmedllm.serving.limits import GRACE_S, Limits
 from jmedllm.serving.log import write_log
 from jmedllm.serving.model import ServedModel, ServeOptions
 from jmedllm.serving.prompt import variables_of
+from jmedllm.serving.protocol import HeadLimitProtocol
 
 HOST = "127.0.0.1"
 """The only address. Others would need encryption and accounts, which a reverse proxy or `ssh -L` has."""
-
-
-class _Protocol(H11Protocol):
-    """HTTP/1.1 that closes a connection without a whole head of a request after `HEAD_S`."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.loop.call_later(HEAD_S, self._close_if_silent)
-
-    def _close_if_silent(self) -> None:
-        if self.cycle is None:
-            self.transport.close()
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -109,7 +97,7 @@ async def _serve(service: Service, opened: socket.socket, announce: Callable[[Se
     server = _Server(
         uvicorn.Config(
             create_app(service),
-            http=_Protocol,
+            http=HeadLimitProtocol,
             ws="none",
             lifespan="off",
             log_config=None,
