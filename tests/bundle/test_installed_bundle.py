@@ -17,7 +17,7 @@ from jmedllm.deploy.gguf.source import open_source
 from jmedllm.errors import InputError
 from jmedllm.precision import choose_precision
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]  # downloads wheels and makes an environment
 
 WITHOUT_NETWORK = ["unshare", "--net", "--map-root-user", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
 
