@@ -84,7 +84,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models
 from jmedllm.training.packing import save_blocks
 from jmedllm.errors import InputError
-from jmedllm.files import atomic_folder, write_atomic
+from jmedllm.files import append_private_jsonl, atomic_folder, write_atomic
 
 folder = Path(sys.argv[1])
 numbers = np.zeros((100, 100), np.int32)
@@ -116,6 +116,13 @@ for name, write in WAYS.items():
         print(str(error).replace(str(folder), "DISK"))
 assert {name: (folder / name).stat().st_mtime_ns for name in WAYS} == sizes
 print(sorted(path.name for path in folder.iterdir()))
+rows = folder / "rows.jsonl"
+for length in (500, 900, 300):  # the second does not fit, and the third must not continue its part
+    try:
+        append_private_jsonl(rows, ["x" * length])
+    except InputError as error:
+        print(str(error).replace(str(folder), "DISK"))
+print([len(line) for line in rows.read_text().splitlines()])
 """
 
 
@@ -125,7 +132,8 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_there(tmp_path: Path) -> Non
         [sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=True
     )
     fix = "; free space or choose another place"
-    text, blocks, weights, tokenizer, left = result.stdout.splitlines()
+    text, blocks, weights, tokenizer, left, row, rows = result.stdout.splitlines()
+    assert row == f"cannot write DISK/rows.jsonl: File too large{fix}" and rows == "[502, 302]"
     assert text == f"cannot write DISK/text: File too large{fix}"
     assert blocks == f"cannot write DISK/blocks/ids.npy: File too large{fix}"
     assert weights.startswith("cannot write DISK/weights: ") and "os error 27" in weights

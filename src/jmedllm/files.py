@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import RawIOBase
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -164,16 +165,28 @@ def _open_private(path: str, flags: int) -> int:
 def append_private_jsonl(path: Path, rows: Iterable[Any]) -> None:
     """Append one JSON value per line, and flush them to the operating system.
 
-    Only the owner can read a new file.
+    Only the owner can read a new file. If the disk is full, nothing is appended.
 
     Raises:
         InputError: the disk is full or the file cannot be written.
     """
+    text = "".join(to_json(row) + "\n" for row in rows)
     try:
-        with open(path, "a", encoding="utf-8", opener=_open_private) as handle:
-            handle.write("".join(to_json(row) + "\n" for row in rows))
+        with open(path, "ab", buffering=0, opener=_open_private) as handle:
+            end = os.fstat(handle.fileno()).st_size
+            try:
+                _write_all(handle, text.encode())
+            except OSError:
+                with suppress(OSError):
+                    handle.truncate(end)  # a part of a line would make the next one unreadable
+                raise
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def _write_all(handle: RawIOBase, data: bytes) -> None:
+    while data:
+        data = data[handle.write(data) or 0 :]
 
 
 def read_json(path: Path) -> Any:

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
@@ -410,9 +411,22 @@ def test_log_lines_have_no_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert not any(word in "".join(lines) for word in ("何", "はい", KEY, "secret", "秘密"))
 
 
-def test_every_field_is_in_the_docs() -> None:
-    from pathlib import Path
+def test_an_answer_arrives_if_the_log_of_prompts_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = create_app(Service(ScriptedModel(), KEY, PORT, prompt_log=tmp_path))
 
+    async def send() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        headers = {"Authorization": f"Bearer {KEY}"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as client:
+            return await client.post("/v1/chat/completions", json=ASK)
+
+    assert asyncio.run(send()).status_code == 200
+    assert f"is not in the log of prompts: cannot write {tmp_path}" in capsys.readouterr().err
+
+
+def test_every_field_is_in_the_docs() -> None:
     page = (Path(__file__).parents[2] / "docs/serve.md").read_text(encoding="utf-8")
     for path in ROUTES:
         assert path in page

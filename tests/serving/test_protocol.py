@@ -40,10 +40,12 @@ async def listening() -> AsyncIterator[tuple[int, Callable[[], int]]]:
         yield server.sockets[0].getsockname()[1], count
 
 
-async def answered(port: int, sent: bytes) -> bytes:
+async def answered(port: int, *parts: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(sent)
     try:
+        for part in parts:
+            writer.write(part)
+            await asyncio.sleep(0.01)
         return await asyncio.wait_for(reader.read(), 5)
     finally:
         writer.close()
@@ -70,6 +72,8 @@ def test_a_connection_without_a_request_is_closed(monkeypatch: pytest.MonkeyPatc
         async with listening() as (port, _):
             assert await answered(port, b"") == b""
             assert await answered(port, HEAD[:20]) == b""
+            kept = HEAD.replace(b"close", b"keep-alive")
+            assert (await answered(port, kept, HEAD[:20])).endswith(b'{"status":"ok"}')
             assert b"200 OK" in await answered(port, HEAD)
 
     asyncio.run(test())

@@ -54,6 +54,8 @@ def deploy_serve(
         raise InputError(f"{model}: no such file; write one with: jmedllm deploy gguf RUN --output {model}")
     if log_prompts is not None:
         append_private_jsonl(log_prompts, [])
+        if log_prompts.is_file() and log_prompts.stat().st_mode & 0o077:
+            raise InputError(f"{log_prompts}: other users can read this file; run: chmod 600 {log_prompts}")
     options = ServeOptions(slots=slots, context=context, threads=threads, trust=trust)
     limits = Limits(queue=queue, answer_s=time_limit)
     asyncio.run(

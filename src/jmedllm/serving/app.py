@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from jmedllm.errors import InputError
 from jmedllm.files import append_private_jsonl
 from jmedllm.serving.answer import Usage, answer, prompt_of, render_prompt
 from jmedllm.serving.answering import LEFT, Answering, error_body
@@ -214,7 +215,10 @@ class Front:
         metrics.tokens += {"prompt": log.prompt or 0, "completion": log.completion}
         write_log(log.line())
         if self.service.prompt_log is not None and log.reply is not None:
-            append_private_jsonl(self.service.prompt_log, [log.reply.record()])
+            try:
+                append_private_jsonl(self.service.prompt_log, [log.reply.record()])
+            except InputError as error:  # the answer has arrived
+                write_log(f"{log.id} is not in the log of prompts: {error}")
 
 
 async def _bad_request(request: Request, error: Exception) -> Response:

@@ -12,7 +12,7 @@ BODY_S = 30.0
 """Time limit for the body of a request, in seconds."""
 
 HEAD_S = 30.0
-"""Time limit for the head of the first request of a connection, in seconds."""
+"""Time limit for the head of a request, in seconds."""
 
 RETRY_S = 5
 """Seconds after which a client should ask again if the queue is full."""
