@@ -65,7 +65,7 @@ def serving(file: Path, **settings: Any) -> Iterator[LlamaServer]:
         InputError: llama.cpp is not installed, does not load the file, or takes longer than `START_S`.
     """
     with started(file, **settings) as process:
-        yield LlamaServer(process.address(file), process.key)
+        yield LlamaServer(process.address(), process.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +73,13 @@ class LlamaProcess:
     """A process of llama.cpp.
 
     Attributes:
+        file: the GGUF file.
         process: the process; it ends when its standard input is closed.
         errors: what it writes to standard error.
         key: the API key of its server.
     """
 
+    file: Path
     process: "subprocess.Popen[bytes]"
     errors: BinaryIO
     key: str
@@ -89,7 +91,7 @@ class LlamaProcess:
         reasons = [line.partition(_REASON)[2] for line in lines if _REASON in line]
         return (reasons or lines)[-1][:300]
 
-    def address(self, file: Path) -> str:
+    def address(self) -> str:
         """Wait until the server listens and return its address.
 
         Raises:
@@ -104,9 +106,9 @@ class LlamaProcess:
                 if line.startswith("http://"):
                     return line
                 if not line and self.process.poll() is not None:
-                    raise InputError(f"{file}: llama.cpp does not load it: {self.said()}")
+                    raise InputError(f"{self.file}: llama.cpp does not load it: {self.said()}")
         raise InputError(
-            f"{file}: llama.cpp did not load it within {START_S:.0f} s; free memory or give a smaller model"
+            f"{self.file}: llama.cpp did not load it within {START_S:.0f} s; free memory or give a smaller model"
         )
 
     def kill(self) -> None:
@@ -141,7 +143,7 @@ def start(file: Path, **settings: Any) -> LlamaProcess:
     assert process.stdin is not None
     with suppress(BrokenPipeError):  # it has ended, which `address` reports
         process.stdin.write(json.dumps({"file": str(file), "key": key, **settings}).encode() + b"\n")
-    return LlamaProcess(process, errors, key)
+    return LlamaProcess(file, process, errors, key)
 
 
 @contextmanager
