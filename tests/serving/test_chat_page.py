@@ -246,6 +246,18 @@ def test_an_error_is_one_line_with_what_to_do(browser: Any, server: ScriptedServ
     chat.context.close()
 
 
+def test_an_answer_that_cannot_be_regenerated_stays(chat: Chat) -> None:
+    chat.ask("question")
+    chat.server.reply = lambda body: Reply(status=503, message="all slots are busy")
+    chat.page.click("text=Regenerate")
+    assert chat.finished() == "You asked: question" and "all slots are busy" in chat.text("#problem")
+    chat.server.reply = lambda body: Reply(["Another."])
+    chat.page.click("#problem button")
+    assert chat.finished() == "Another."
+    assert chat.page.locator(".message").count() == 2
+    chat.problems.clear()  # the console shows the status
+
+
 @pytest.mark.exhaustive
 def test_escape_stops_the_answer_and_a_reload_keeps_it(chat: Chat) -> None:
     chat.server.reply = lambda body: Reply([f"{number} " for number in range(1000)], wait=0.01)

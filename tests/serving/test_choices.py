@@ -53,6 +53,13 @@ CASES: dict[str, tuple[str, tuple[str, ...], int]] = {
     "a choice of two lines": ("Which?\na. a long\nchoice\nb. short", ("a long choice", "short"), 1),
     "two choices": ("正しいのはどれか。2つ選べ。\na 発熱\nb 咳\nc 頭痛", ("発熱", "咳", "頭痛"), 2),
     "full-width two": ("適切なのはどれか。２つ選べ。\na 発熱\nb 咳\nc 頭痛", ("発熱", "咳", "頭痛"), 2),
+    "three other things": (
+        "次の3つの因子で重いのはどれか。\na 発熱\nb 咳\nc 頭痛",
+        ("発熱", "咳", "頭痛"),
+        1,
+    ),
+    "one of three things": ("3つの選択肢から1つ選べ。\na 発熱\nb 咳\nc 頭痛", ("発熱", "咳", "頭痛"), 1),
+    "two of four things": ("4つの中から二つを選べ。\na 発熱\nb 咳\nc 頭痛", ("発熱", "咳", "頭痛"), 2),
     "choose two": ("Choose two of these.\nA. fever\nB. cough\nC. rash", ("fever", "cough", "rash"), 2),
     "the answer below": ("Which?\nA. fever\nB. cough\nAnswer: B", ("fever", "cough"), 1),
     "the answer after a gap": ("どれか。\na 発熱\nb 咳\n\n正解 b", ("発熱", "咳"), 1),

@@ -43,9 +43,9 @@ _INLINE = {
 _ANSWER = re.compile(
     r"[ \t\u3000]*[【\[(（*]*(?:正解|正答|解答|答え|答[:：]|解説|answer|correct|explanation|rationale)", re.IGNORECASE
 )
-_SELECT_JA = re.compile("([234二三]) ?つ(?:を?選|えら|の)")
+_SELECT_JA = re.compile("([1-4一二三四]) ?つ(?:だけ)?を?(?:選|えら)")
 _SELECT_EN = re.compile(r"\b(?:choose|select|pick|which) (?:the )?(two|three|four|[234])\b", re.ASCII)
-_NUMBERS = {"2": 2, "3": 3, "4": 4, "二": 2, "三": 3, "two": 2, "three": 3, "four": 4}
+_NUMBERS = {"1": 1, "2": 2, "3": 3, "4": 4, "一": 1, "二": 2, "三": 3, "四": 4, "two": 2, "three": 3, "four": 4}
 _LONGEST = 50_000
 MOST_ANSWERS = 60
 """Largest number of possible answers of one question."""
@@ -160,8 +160,8 @@ def _joined(text: str) -> str:
 
 def _selected(stem: str) -> int:
     text = unicodedata.normalize("NFKC", stem).lower()
-    found = _SELECT_JA.search(text) or _SELECT_EN.search(text)
-    return _NUMBERS[found[1]] if found else 1
+    found = _SELECT_JA.findall(text) or _SELECT_EN.findall(text)
+    return _NUMBERS[found[-1]] if found else 1
 
 
 def question_prompt(question: MultipleChoiceQuestion, layout: Layout) -> tuple[str, list[str]]:

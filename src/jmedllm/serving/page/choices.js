@@ -90,13 +90,14 @@ function findChoices(pasted) {
   return { stem, choices, select: Math.min(selected(stem), choices.length), rest: text.slice(end).trim() };
 }
 
-const NUMBERS = { "2": 2, "3": 3, "4": 4, "二": 2, "三": 3, two: 2, three: 3, four: 4 };
+const NUMBERS = { "1": 1, "2": 2, "3": 3, "4": 4, "一": 1, "二": 2, "三": 3, "四": 4, two: 2, three: 3, four: 4 };
 
 /* Returns how many choices a question asks for. */
 function selected(stem) {
   const text = stem.normalize("NFKC").toLowerCase();
-  const found = /([234二三]) ?つ(?:を?選|えら|の)/.exec(text) || /\b(?:choose|select|pick|which) (?:the )?(two|three|four|[234])\b/.exec(text);
-  return found ? NUMBERS[found[1]] : 1;
+  const japanese = [...text.matchAll(/([1-4一二三四]) ?つ(?:だけ)?を?(?:選|えら)/g)];
+  const found = japanese.length ? japanese : [...text.matchAll(/\b(?:choose|select|pick|which) (?:the )?(two|three|four|[234])\b/g)];
+  return found.length ? NUMBERS[found.at(-1)[1]] : 1;
 }
 
 /* Returns all selections of `size` of `items`, in order. */

@@ -36,8 +36,7 @@ function regenerate() {
   if (isBusy()) return;
   const index = open.messages.findLastIndex((message) => message.role === "user");
   if (index < 0) return;
-  open.messages.splice(index + 1);
-  answer(open);
+  answer(open, open.messages.splice(index + 1));
 }
 
 function requestFor(chat) {
@@ -53,7 +52,8 @@ function requestFor(chat) {
   return { ...body, messages: messages.map(({ role, content }) => ({ role, content })) };
 }
 
-async function answer(chat) {
+/* Asks the last question; `before` are the messages that its answer replaces, which come back if there is none. */
+async function answer(chat, before = []) {
   hideProblem();
   const question = chat.messages.at(-1);
   const body = requestFor(chat);
@@ -91,7 +91,7 @@ async function answer(chat) {
     message.state = message.content || message.thought ? "stopped" : "failed";
     if (error instanceof ServerError) showServerError(error, chat, message);
     else if (error.name !== "AbortError") { showProblem(word("errorOther", { detail: String(error.message).slice(0, 300) })); console.error(error); }
-    if (message.state === "failed") chat.messages.pop(); // the question stays, and can be asked again without typing
+    if (message.state === "failed") chat.messages.splice(-1, 1, ...before); // the question stays, and can be asked again
   } finally {
     clearInterval(saving);
     running = null;
