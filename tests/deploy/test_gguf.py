@@ -121,6 +121,7 @@ def test_two_exports_are_the_same_bytes_and_carry_the_proof(
     assert second == first and (tmp_path / "again.gguf").read_bytes() == file.read_bytes()
     metadata = read_gguf(file).metadata
     assert f'"positions": {first.proof.exact.positions}' in metadata["jmedllm.proof"]
+    assert f'"trace": {{"model": "{metadata["jmedllm.fingerprint"]}"' in metadata["jmedllm.proof"]
     assert metadata["jmedllm.normalizer"] == ("NFC" if first.pre.normalized else "")
     assert metadata["general.name"] == source.folder.name
     assert not list(tmp_path.glob(".*"))
@@ -161,6 +162,39 @@ def test_a_planted_fault_is_refused_by_name(fault: str, exported: tuple[Source, 
     with pytest.raises(InputError, match="export the model again") as refused:
         prove(file, source, first.pre, coverage=SMALL)
     assert message in str(refused.value)
+
+
+def one_weight(row: Any) -> None:
+    row[5] ^= 1
+
+
+def zeros(row: Any) -> None:
+    row[:] = 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault", "shown"), [("f16", one_weight, "1 of"), ("q4_k_m", zeros, "in 1 of .* rows|its error is")]
+)
+def test_a_tensor_with_other_values_is_refused_by_name(
+    kind: str, fault: Callable[[Any], None], shown: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    import numpy as np
+    from gguf import GGUFReader
+
+    from jmedllm.deploy.gguf.same_tensors import require_same_tensors
+
+    source = source_of(tiny_model)
+    file = write(source, tmp_path / "tiny.gguf", kind)
+    tensors = {each.name: each for each in GGUFReader(str(file)).tensors}
+    assert require_same_tensors(file, source, FILE_TYPES[kind]) == len(tensors)
+    with pytest.raises(InputError, match=r"is \w+ \[\d+, \d+\], but Q8_0"):
+        require_same_tensors(file, source, FILE_TYPES["q8_0"])
+    changed = tensors["blk.1.ffn_up.weight"]
+    content = np.memmap(file, np.uint8, "r+", changed.data_offset, changed.n_bytes)
+    fault(content.reshape(changed.data.shape[0], -1)[3])
+    content.flush()
+    with pytest.raises(InputError, match=rf"blk.1.ffn_up.weight is not that of .*: {shown}"):
+        require_same_tensors(file, source, FILE_TYPES[kind])
 
 
 def test_a_file_without_the_adapter_is_refused(

@@ -176,6 +176,7 @@ def _agreements(task: EvalTask, trained: Path, served: Path) -> Iterator[Benchma
             paired.only_first,
             paired.only_second,
             paired.p,
+            task.settings() | {"questions_hash": task.questions_hash()},
         )
 
 

@@ -12,8 +12,9 @@ from jmedllm.deploy.gguf.architectures import architecture_metadata, architectur
 from jmedllm.deploy.gguf.benchmarks import Benchmarks, compare_on_benchmarks
 from jmedllm.deploy.gguf.importance import TOKENS, Importance, importance_matrix
 from jmedllm.deploy.gguf.pretokenizer import PreTokenizer, find_pre_tokenizer
-from jmedllm.deploy.gguf.proof import CEILING, FULL, Coverage, Proof, prove
+from jmedllm.deploy.gguf.proof import CEILING, FULL, Coverage, Proof, prove, require_same_metadata
 from jmedllm.deploy.gguf.rope import is_rounded
+from jmedllm.deploy.gguf.same_tensors import require_same_tensors
 from jmedllm.deploy.gguf.sampling import sampling_metadata
 from jmedllm.deploy.gguf.source import Source
 from jmedllm.deploy.gguf.tensors import left_out
@@ -140,9 +141,11 @@ def prove_file(file: Path, source: Source, *, ceiling: float = CEILING, benchmar
     require_llama_cpp("deploy prove")
     if benchmarks is not None:
         benchmarks.tasks()
-    read_gguf(file)  # a missing or damaged file is reported before the long search
+    gguf = read_gguf(file)  # a missing or damaged file is reported before the long search
     tokens = vocabulary(source.tokenizer, source.config.vocab_size, source.ends)
     pre = find_pre_tokenizer(source.tokenizer, tokens, corpus_texts(source))
+    kind = require_same_metadata(gguf, source, pre.name)
+    notice(f"gguf: {require_same_tensors(file, source, FILE_TYPES[kind])} tensors have the model's values")
     return _prove(file, source, pre, ceiling, FULL, benchmarks)
 
 

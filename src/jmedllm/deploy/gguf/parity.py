@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import log
 from typing import Any
 
@@ -224,6 +224,7 @@ class BenchmarkAgreement:
         only_trained: items on which the model has the higher score.
         only_served: items on which the file has it.
         p: two-sided p-value of the difference: McNemar's exact test, for graded scores a permutation test.
+        task: settings of the questions and prompts, and `questions_hash`.
     """
 
     benchmark: str
@@ -238,3 +239,4 @@ class BenchmarkAgreement:
     only_trained: int
     only_served: int
     p: float
+    task: Mapping[str, Any] = field(default_factory=dict)

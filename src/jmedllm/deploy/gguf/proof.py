@@ -1,7 +1,8 @@
 """Proof that a GGUF file is the model that was trained: metadata, token ids, predictions and greedy answers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
@@ -24,8 +25,10 @@ from jmedllm.deploy.gguf.vocabulary import vocabulary
 from jmedllm.deploy.gguf.write import file_metadata, write_gguf
 from jmedllm.deploy.llama_cpp import LlamaServer, serving
 from jmedllm.errors import InputError
-from jmedllm.files import temporary_folder_beside
+from jmedllm.files import hash_text, temporary_folder_beside, to_json
+from jmedllm.manifest import versions
 from jmedllm.models.conversion.gguf import Gguf, read_gguf
+from jmedllm.models.folder import fingerprint
 from jmedllm.models.loading import load_network
 from jmedllm.models.tokenizer.encoding import encode
 from jmedllm.training.batches import without_dropout
@@ -104,6 +107,7 @@ class Proof:
         chats: whether the answers are to chats, rendered by the model's template, and not to plain questions.
         same_chats: whether llama.cpp on its own renders chats as the template does; None without a template.
         benchmarks: results on benchmarks that the model and the file both answered.
+        trace: what the figures depend on, see `trace_of`; empty for a server.
     """
 
     texts: int
@@ -115,6 +119,7 @@ class Proof:
     chats: bool
     same_chats: bool | None = None
     benchmarks: tuple[BenchmarkAgreement, ...] = ()
+    trace: Mapping[str, Any] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
         """Return the values for metadata and reports."""
@@ -148,7 +153,22 @@ def prove(
     served = LIMITS.get("f16" if kind == EXACT else kind, Limit(ceiling, 0.0))
     with serving(file) as server:
         found = _prove_served(server, network, source, str(file), served, coverage)
-    return replace(found, texts=pre.texts, normalized=pre.normalized, exact=exact)
+    trace = trace_of(source, served)
+    return replace(found, texts=pre.texts, normalized=pre.normalized, exact=exact, trace=trace)
+
+
+def trace_of(source: Source, limit: Limit) -> dict[str, Any]:
+    """Return what the figures of a proof depend on: the model, the limits, the texts, and versions of packages.
+
+    There is no date in it, so that two exports are the same bytes.
+    """
+    texts = to_json({"predictions": PROOF_TEXTS, "questions": proof_questions(FULL.chats)})
+    return {
+        "model": fingerprint(source.folder),
+        "limit": asdict(limit),
+        "texts_hash": hash_text(texts),
+        "versions": versions() | {name: version(name) for name in ("gguf", "xllamacpp")},
+    }
 
 
 def prove_server(server: LlamaServer, source: Source, *, ceiling: float = CEILING, coverage: Coverage = FULL) -> Proof:
@@ -227,11 +247,20 @@ def require_same_metadata(gguf: Gguf, source: Source, pre: str) -> str:
         found = gguf.metadata.get(key, "" if value == "" else None)  # a file stores no empty texts
         is_same = abs(found - value) <= 1e-6 * abs(value) if isinstance(value, float) and found else found == value
         if not is_same:
+            key, found, value = _first_difference(key, found, value)
             there = "missing" if value is None else shortened(value)
             raise InputError(
                 f"{gguf.path}: {key} is {shortened(found)}, but {there} in {source.folder}; export the model again"
             )
     return name
+
+
+def _first_difference(key: str, found: Any, value: Any) -> tuple[str, Any, Any]:
+    """Return the key and values to show; of lists of the same length the first place that differs."""
+    if not (isinstance(found, list) and isinstance(value, list) and len(found) == len(value)):
+        return key, found, value
+    at = next(at for at, (a, b) in enumerate(zip(found, value, strict=True)) if a != b)
+    return f"{key}[{at}]", found[at], value[at]
 
 
 def require_same_tokens(server: LlamaServer, source: Source, texts: Sequence[str], what: str) -> None:
