@@ -35,6 +35,26 @@ def read_manifest(folder: Path) -> Manifest | None:
     return content
 
 
+def last_model(run: Path) -> Path:
+    """Return the directory of the last model that a run has written.
+
+    Raises:
+        InputError: there is none, or what was trained last is an adapter.
+    """
+    manifest: dict[str, Any] = read_manifest(run) or {}
+    enabled: list[str] = manifest["enabled"]
+    for stage in reversed(enabled):  # in order; a stage that ran again is the last of `stages`
+        outputs = manifest["stages"].get(stage, {}).get("outputs", {})
+        if "model" in outputs and (run / stage / "model").is_dir():
+            return run / stage / "model"
+        if "adapter" in outputs:
+            raise InputError(
+                f"{run}: stage {stage} has trained an adapter that is not merged yet; finish the run, or merge it "
+                f"with: jmedllm merge --adapter {run / stage / 'adapter'}"
+            )
+    raise InputError(f"{run}: the run has written no model yet; finish it with: jmedllm run RECIPE --output {run}")
+
+
 def begin_manifest(folder: Path) -> Manifest:
     """Read or create the manifest of a run directory; a new one gets today's date as the start of the run.
 

@@ -13,7 +13,7 @@ from jmedllm.bundle.component import Component
 from jmedllm.bundle.model_card import card_of, licence_in, licence_texts
 from jmedllm.bundle.training_data import training_data
 from jmedllm.errors import InputError
-from jmedllm.manifest import Manifest, read_manifest
+from jmedllm.manifest import Manifest, last_model, read_manifest
 from jmedllm.models.folder import require_model, resolve
 from jmedllm.progress import notice
 
@@ -112,8 +112,6 @@ def find_model(given: str) -> BundledModel:
         raise InputError(f"{path}: the run has several GGUF files; give one of them instead: {names}")
     if exported:
         return _gguf(exported[0])
-    from jmedllm.deploy.gguf.source import last_model
-
     return _folder(last_model(path), path.resolve().name, training_data(path, manifest))
 
 

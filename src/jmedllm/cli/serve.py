@@ -1,7 +1,7 @@
 """`jmedllm deploy serve`: an HTTP server and a chat page on this machine."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,12 +10,18 @@ if TYPE_CHECKING:
 
 
 def deploy_serve(
-    model: Annotated[Path, typer.Argument(metavar="FILE.gguf|MODEL", help="GGUF file or model directory to serve.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="FILE.gguf|MODEL|RUN", help="GGUF file, model directory or run to serve.")
+    ],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of 127.0.0.1; 0 for a free one.")] = 8080,
     slots: Annotated[int, typer.Option(min=1, max=256, help="Answers that are written at the same time.")] = 2,
     context: Annotated[
         int | None,
         typer.Option(min=64, help="Tokens of a prompt and its answer.", show_default="the model's own, at most 8192"),
+    ] = None,
+    backend: Annotated[
+        Literal["llama_cpp", "vllm", "transformers"] | None,
+        typer.Option(help="What runs the model.", show_default="the first that suits the model and this machine"),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Threads on the CPU.", show_default="number of cores")
@@ -56,7 +62,7 @@ def deploy_serve(
         append_private_jsonl(log_prompts, [])
         if log_prompts.is_file() and log_prompts.stat().st_mode & 0o077:
             raise InputError(f"{log_prompts}: other users can read this file; run: chmod 600 {log_prompts}")
-    options = ServeOptions(slots=slots, context=context, threads=threads, trust=trust)
+    options = ServeOptions(backend=backend, slots=slots, context=context, threads=threads, trust=trust)
     limits = Limits(queue=queue, answer_s=time_limit)
     asyncio.run(
         serve(model, options, port=port, key_file=key_file, limits=limits, prompt_log=log_prompts, announce=announce)

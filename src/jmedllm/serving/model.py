@@ -109,6 +109,8 @@ class ServeOptions:
     """Settings of a server that its backend reads.
 
     Attributes:
+        name: name of the model in requests; None for that of its file or directory.
+        backend: name of the backend; None for the first that suits the model.
         slots: number of answers at the same time.
         context: number of tokens of a prompt and its answer; None for the model's own, up to `CONTEXT`.
         threads: number of threads on a CPU; None for the number of cores.
@@ -116,6 +118,8 @@ class ServeOptions:
         report: prints a line for the person who runs the server.
     """
 
+    name: str | None = None
+    backend: str | None = None
     slots: int = 2
     context: int | None = None
     threads: int | None = None

@@ -11,7 +11,7 @@ from jmedllm.deploy.gguf.architectures import text_config
 from jmedllm.deploy.merge import merge
 from jmedllm.errors import InputError
 from jmedllm.files import read_json
-from jmedllm.manifest import read_manifest
+from jmedllm.manifest import last_model, read_manifest
 from jmedllm.models.folder import require_model, require_unambiguous, resolve
 from jmedllm.models.loading import read_config
 from jmedllm.models.tokenizer.encoding import Tokenizer
@@ -74,20 +74,6 @@ def open_source(given: str, adapter: Path | None, precision: Precision) -> Itera
         merged = Path(temporary) / "model"
         merge(model, adapter, merged, precision)
         yield source_of(merged, adapter.resolve().name, trained_on)
-
-
-def last_model(run: Path) -> Path:
-    """Return the directory of the last model that a run has written.
-
-    Raises:
-        InputError: there is none.
-    """
-    manifest: dict[str, Any] = read_manifest(run) or {}
-    enabled: list[str] = manifest["enabled"]
-    for stage in reversed(enabled):  # in order; a stage that ran again is the last of `stages`
-        if "model" in manifest["stages"].get(stage, {}).get("outputs", {}) and (run / stage / "model").is_dir():
-            return run / stage / "model"
-    raise InputError(f"{run}: the run has written no model yet; finish it with: jmedllm run RECIPE --output {run}")
 
 
 def source_of(folder: Path, name: str, blocks: Path | None) -> Source:

@@ -215,7 +215,7 @@ async def open_llama_cpp(file: Path, options: ServeOptions) -> LlamaCppModel:
     )
     model = LlamaCppModel(
         server=ChildServer("llama.cpp", begin, options.report),
-        name=file.stem,
+        name=options.name or file.stem,
         context=context,
         slots=options.slots,
         format=replace(text_format(metadata), fingerprint=digest),

@@ -17,9 +17,9 @@ from jmedllm.models.backends.transformers.live import LiveBatch
 from jmedllm.models.backends.transformers.model import TransformersModel, load_model
 from jmedllm.models.backends.transformers.replies import Reply
 from jmedllm.models.backends.transformers.sampling import draw, next_tokens
-from jmedllm.models.tokenizer.encoding import Tokenizer, encode
-from jmedllm.models.tokenizer.stream import TextStream, token_bytes
+from jmedllm.models.tokenizer.stream import token_bytes
 from jmedllm.precision import choose_precision
+from jmedllm.serving.backends.directory_text import AnswerText, DirectoryText
 from jmedllm.serving.model import (
     FinishReason,
     Format,
@@ -31,7 +31,6 @@ from jmedllm.serving.model import (
     Unavailable,
     context_of,
 )
-from jmedllm.serving.stop import StopFinder
 from jmedllm.serving.threads import usable_cores
 
 _Found = TypeVar("_Found")
@@ -41,31 +40,20 @@ _NO_MEMORY = "no memory is left for this answer; shorten it, or start the server
 _LOST = "the model failed during this answer, which is lost"
 
 
-def text_format(tokenizer: Tokenizer, ends: Sequence[int]) -> Format:
-    """Return what a tokenizer says about a model's texts."""
-    special = {name: text for name, text in tokenizer.special_tokens_map.items() if isinstance(text, str)}
-    added = tokenizer.added_tokens_decoder.values()
-    template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else None
-    control = frozenset(each.content for each in added if each.special)
-    return Format(template, special, control, tuple(ends), vocabulary=len(tokenizer))
-
-
 @dataclass(slots=True)
 class _Answer:
     """An answer that is being written.
 
     Attributes:
         reply: its tokens.
-        text: decodes them.
-        stop: ends it at the text that ends a turn in the chat template, if there is one.
+        text: their text.
         put: hands a piece, or an error, to whoever waits for it.
         cancelled: set when nobody waits anymore.
     """
 
     reply: Reply
     sampling: Sampling
-    text: TextStream
-    stop: StopFinder
+    text: AnswerText
     put: Callable[[Piece | Unavailable], None]
     cancelled: threading.Event = field(default_factory=threading.Event)
 
@@ -88,11 +76,13 @@ class TransformersServed:
 
     Attributes:
         model: the loaded model.
+        text: its texts.
         report: prints a line for the person who runs the server.
         name, context, slots, format, failed, backend: see `ServedModel`.
     """
 
     model: TransformersModel
+    text: DirectoryText
     context: int
     slots: int
     format: Format
@@ -100,7 +90,6 @@ class TransformersServed:
     backend: str = "transformers"
     failed: asyncio.Event = field(default_factory=asyncio.Event)
     _inbox: "SimpleQueue[_Answer | _Call | None]" = field(default_factory=SimpleQueue)
-    _encoding: threading.Lock = field(default_factory=threading.Lock)
     _taking: threading.Lock = field(default_factory=threading.Lock)
     _is_over: bool = False
     _worker: threading.Thread | None = None
@@ -118,25 +107,15 @@ class TransformersServed:
 
     async def tokenize(self, text: str, *, add_special: bool = False) -> list[int]:
         """See `ServedModel`."""
-        return await asyncio.to_thread(self._encode, text, add_special)
-
-    def _encode(self, text: str, add_special: bool) -> list[int]:
-        with self._encoding:  # a tokenizer may not be used by two threads
-            if add_special:
-                return encode(self.model.tokenizer, [text])[0]
-            return list(self.model.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return await self.text.tokenize(text, add_special=add_special)
 
     async def generate(self, ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[Piece, None]:
         """See `ServedModel`."""
         loop, pieces = asyncio.get_running_loop(), asyncio.Queue[Piece | Unavailable]()
-        tokenizer, ends = self.model.tokenizer, self.model.ends
-        hidden = {number for number, each in tokenizer.added_tokens_decoder.items() if each.special}
-        shown = {number for number in hidden if tokenizer.convert_ids_to_tokens(number) in sampling.visible}
         answer = _Answer(
             Reply(list(ids), secrets.randbits(32) if sampling.seed is None else sampling.seed),
             sampling,
-            TextStream(tokenizer, hidden - shown | ends.tokens),
-            StopFinder((ends.text,) if ends.text else ()),
+            self.text.answer(sampling),
             lambda piece: _call_soon(loop, pieces.put_nowait, piece),
         )
         self._submit(answer)
@@ -244,8 +223,7 @@ class TransformersServed:
         if self.model.ends.reached(self.model.tokenizer, reply.written):
             finish = "stop"
         reply.finish_reason = finish
-        text = answer.stop.feed(answer.text.feed(token) + (answer.text.finish() if finish else ""))
-        text += answer.stop.kept if finish else ""
+        text = answer.text.feed(token, is_last=finish is not None)
         answer.put(Piece(text, 1, self._listed(token, logits, sampling.top_logprobs), finish))
 
     def _listed(self, token: int, logits: torch.Tensor, count: int | None) -> tuple[Listed, ...]:
@@ -312,7 +290,7 @@ async def open_transformers(folder: Path, options: ServeOptions) -> Transformers
         InputError: it cannot be loaded, its context is shorter, or the caches of its architecture cannot be joined.
     """
     precision = choose_precision("auto", "auto", options.threads or usable_cores())
-    model = await asyncio.to_thread(load_model, folder.resolve(), precision)
+    model = await asyncio.to_thread(load_model, folder.resolve(), precision, name=options.name)
     capabilities = model.capabilities
     if not capabilities.joining:
         raise InputError(
@@ -320,11 +298,13 @@ async def open_transformers(folder: Path, options: ServeOptions) -> Transformers
             "install vLLM, or export the model with jmedllm deploy gguf"
         )
     longest = model.context if capabilities.padding else min(model.context, capabilities.longest_tree)
+    text = DirectoryText(model.tokenizer, model.ends)
     served = TransformersServed(
         model=model,
+        text=text,
         context=context_of(options, longest, folder),
         slots=options.slots,
-        format=text_format(model.tokenizer, sorted(model.ends.tokens)),
+        format=text.format,
         report=options.report,
     )
     served.start()
