@@ -34,6 +34,9 @@ RENDERED = "[user] 糖尿病の合併症を三つ挙げてください。\n[assi
 OTHER = TEMPLATE.replace("[{{ m.role }}] ", "### {{ m.role }}: ")
 
 
+ROWS: dict[tuple[Any, tuple[int, ...]], torch.Tensor] = {}
+
+
 @dataclass
 class Served:
     """What a server runs.
@@ -85,12 +88,19 @@ class Served:
         written: list[int] = []
         first = torch.empty(0)
         while len(written) < tokens and not (written and written[-1] in self.ends):
-            row = self.network(input_ids=torch.tensor([ids + written])).logits[0, -1].log_softmax(-1)
-            first = first if written else row
+            row = self.row((*ids, *written)).clone()
+            first = first if written else row.clone()
             for token, value in bias.items():
                 row[int(token)] += value
             written.append(int(row.argmax()))
         return written, first
+
+    def row(self, ids: tuple[int, ...]) -> torch.Tensor:
+        """The log-probabilities after some tokens, which are computed once for all tests."""
+        key = (self.network, ids)
+        if key not in ROWS:
+            ROWS[key] = self.network(input_ids=torch.tensor([ids])).logits[0, -1].log_softmax(-1)
+        return ROWS[key]
 
     def complete(self, body: Any) -> Any:
         given = body["prompt"] if isinstance(body["prompt"], list) else [self.tokenizer(body["prompt"])["input_ids"]]
@@ -191,7 +201,13 @@ def honest(model: tuple[Source, Any], owner: str) -> Served:
     [
         ("vllm", "vLLM 0.32.0", 20, []),
         ("library", "Ollama 0.33.2", 10, ["token ids: Ollama shows no token ids"]),
-        ("me", "an OpenAI-compatible server", 2, ["token ids", "chat template", "end tokens"]),
+        pytest.param(
+            "me",
+            "an OpenAI-compatible server",
+            2,
+            ["token ids", "chat template", "end tokens"],
+            marks=pytest.mark.exhaustive,
+        ),
     ],
 )
 def test_what_an_interface_shows_is_compared_and_the_rest_is_named(
@@ -244,7 +260,15 @@ FAULTS: dict[str, tuple[Callable[[Served, Path], Served], str, tuple[str, ...]]]
 }
 
 
-@pytest.mark.parametrize(("fault", "owner"), [(name, owner) for name in FAULTS for owner in FAULTS[name][2]])
+def planted() -> Iterator[Any]:
+    """Each fault with each server; every run has one of them."""
+    for number, (fault, (_, _, owners)) in enumerate(FAULTS.items()):
+        for place, owner in enumerate(owners):
+            marks = [] if place == number % len(owners) else [pytest.mark.exhaustive]
+            yield pytest.param(fault, owner, marks=marks)
+
+
+@pytest.mark.parametrize(("fault", "owner"), planted())
 def test_a_fault_of_a_server_is_refused(fault: str, owner: str, model: tuple[Source, Any], tmp_path: Path) -> None:
     plant, message, _ = FAULTS[fault]
     with pytest.raises(InputError, match=r"^server http://127\.0\.0\.1:\d+") as refused:
@@ -283,7 +307,7 @@ def test_a_server_without_log_probabilities_cannot_be_proved(model: tuple[Source
 
 def test_the_divergence_of_a_list_is_a_lower_bound() -> None:
     generator = torch.Generator().manual_seed(0)
-    for _ in range(50):
+    for _ in range(10):
         model, served = (torch.randn(300, generator=generator, dtype=torch.float64).log_softmax(-1) for _ in "ab")
         whole = float((model.exp() * (model - served)).sum())
         bounds = [divergence_of_listed(model, {i: float(served[i]) for i in range(n)}) for n in (0, 20, 150, 300)]

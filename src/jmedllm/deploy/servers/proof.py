@@ -1,7 +1,8 @@
 """Proof that a running server serves the model, from what its interface shows."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 import torch
@@ -222,7 +223,8 @@ def _require_close(
         prompts: list[Prompt] = []
         for ids in (each[:_LENGTH] for each in encode(source.tokenizer, list(texts))):
             logits = network(input_ids=torch.tensor([ids]), use_cache=False).logits[0].double().log_softmax(-1)
-            places = list(_places(source.tokenizer, ids, server.takes_ids))[-positions:]
+            longest_first = _places(source.tokenizer, ids, server.takes_ids, range(len(ids), 0, -1))
+            places = list(islice(longest_first, positions))[::-1]
             expected += [logits[len(prompt.ids) - 1] for prompt in places]
             prompts += places
         if not prompts:
@@ -237,10 +239,12 @@ def _require_close(
     return found
 
 
-def _places(tokenizer: Tokenizer, ids: Sequence[int], takes_ids: bool) -> Iterator[Prompt]:
-    """Yield the beginnings of a text; for a server that takes text, those that it reads as these ids."""
+def _places(tokenizer: Tokenizer, ids: Sequence[int], takes_ids: bool, lengths: Iterable[int]) -> Iterator[Prompt]:
+    """Yield beginnings of a text; for a server that takes text, only those that it reads as these ids."""
     bos = 1 if tokenizer.bos_token_id is not None and list(ids[:1]) == [tokenizer.bos_token_id] else 0
-    for length in range(bos + 1, len(ids) + 1):
+    for length in lengths:
+        if length <= bos:
+            continue
         text = str(tokenizer.decode(ids[bos:length]))
         if takes_ids or encode(tokenizer, [text]) == [list(ids[:length])]:
             yield Prompt(text, tuple(ids[:length]))
@@ -253,8 +257,12 @@ def _prompts(source: Source, takes_ids: bool) -> Iterator[Prompt]:
     for text in chats:
         plain = _without_bos(tokenizer, text)
         yield Prompt(plain, tuple(encode(tokenizer, [plain])[0]))
-    beginnings = [list(_places(tokenizer, ids, takes_ids)) for ids in encode(tokenizer, list(TEXTS))]
-    for length in range(7, 63, 4):
+    lengths = range(7, 63, 4)
+    beginnings = [
+        list(islice(_places(tokenizer, ids, takes_ids, range(1, len(ids) + 1)), lengths.stop))
+        for ids in encode(tokenizer, list(TEXTS))
+    ]
+    for length in lengths:
         yield from (places[length] for places in beginnings if length < len(places))
 
 
