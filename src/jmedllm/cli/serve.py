@@ -21,7 +21,11 @@ def deploy_serve(
     ] = None,
     backend: Annotated[
         Literal["llama_cpp", "vllm", "transformers"] | None,
-        typer.Option(help="What runs the model.", show_default="the first that suits the model and this machine"),
+        typer.Option(
+            help="What runs the model: llama_cpp (GGUF files), vllm (model directories, on GPUs), transformers (model "
+            "directories, anywhere).",
+            show_default="the first that suits the model and this machine",
+        ),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Threads on the CPU.", show_default="number of cores")
