@@ -87,6 +87,16 @@ def test_missing_and_added_files_are_refused_with_their_names(bundle: Path) -> N
     ]
 
 
+def test_links_and_devices_are_refused(bundle: Path, tmp_path: Path) -> None:
+    shutil.move(bundle / "card.md", tmp_path / "card.md")
+    (bundle / "card.md").symlink_to(tmp_path / "card.md")  # which can change after it was verified
+    (bundle / "README.md").unlink()
+    os.mkfifo(bundle / "README.md")  # to read it would never end
+    assert install.verify(bundle) == [
+        f"{name}: a link or a device; a bundle has files only" for name in ("README.md", "card.md")
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -122,6 +132,10 @@ def test_run_sh_verifies_its_installer_before_it_runs(bundle: Path) -> None:
         program.write("raise SystemExit('ran')\n")
     done = run_sh(bundle, "--verify-only")
     assert (done.returncode, done.stderr.startswith("error: install.py: changed")) == (2, True)
+    (bundle / "SHA256SUMS").unlink()
+    done = run_sh(bundle, "--verify-only")
+    assert done.stderr == f"error: {bundle}/SHA256SUMS: No such file or directory; copy the bundle again\n"
+    assert done.returncode == 2
 
 
 def test_another_python_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -348,6 +362,11 @@ def test_a_missing_wheel_is_named(tmp_path: Path) -> None:
 )
 def test_names_need_no_quotes(written: str, expected: str) -> None:
     assert plain_name(written) == expected
+
+
+def test_the_key_does_not_go_into_the_journal(written: Path) -> None:
+    unit = (written / "jmedllm.service").read_text()  # the address with the key is all that goes to standard output
+    assert {"StandardOutput=null", "StandardError=journal"} <= set(unit.splitlines())
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")

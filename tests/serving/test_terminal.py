@@ -64,6 +64,16 @@ def test_a_conversation(chat: Callable[..., str], server: ScriptedServer, tmp_pa
     assert "You asked: second" in saved.read_text()
 
 
+def test_an_answer_that_cannot_be_regenerated_stays(
+    chat: Callable[..., str], server: ScriptedServer, tmp_path: Path
+) -> None:
+    saved = tmp_path / "chat.md"
+    replies = iter([Reply(["Kept."]), Reply(status=503, message="all slots are busy")])
+    server.reply = lambda body: next(replies)
+    assert "all slots are busy" in chat("first", "/regenerate", f"/save {saved}")
+    assert "Kept." in saved.read_text()
+
+
 def test_a_question_with_choices(chat: Callable[..., str], server: ScriptedServer) -> None:
     shown = chat("before", *EXAM)
     assert server.requests[-1]["structured_outputs"] == {"choice": ["a", "b", "c"]}

@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def verify(folder: Path) -> list[str]:
-    """Return what differs from the checksums, one line a file: changed, missing, and added files."""
+    """Return what differs from the checksums, one line a file: changed, missing, added and linked files."""
     sums = folder / SUMS
     if not sums.is_file():
         return [f"{SUMS}: missing"]
@@ -90,9 +90,11 @@ def verify(folder: Path) -> list[str]:
     present = files(folder)
     problems = [f"{name}: missing" for name in sorted(set(listed) - present)]
     problems += [f"{name}: added; {SUMS} does not list it" for name in sorted(present - set(listed) - {SUMS})]
+    others = {name for name in present if (folder / name).is_symlink() or not (folder / name).is_file()}
+    problems += [f"{name}: a link or a device; a bundle has files only" for name in sorted(others & set(listed))]
     problems += [
         f"{name}: changed; its checksum is not that of {SUMS}"
-        for name in sorted(present & set(listed))
+        for name in sorted((present - others) & set(listed))
         if sha256(folder / name) != listed[name]
     ]
     more = len(problems) - _MOST_NAMED

@@ -304,8 +304,13 @@ def set_sampling(conversation: Conversation, name: str, value: str) -> None:
 def _regenerate(_: str, conversation: Conversation, terminal: Terminal) -> None:
     if not conversation.turns:
         raise InputError("/regenerate: there is no question yet")
-    last = conversation.turns.pop()
-    answer(Turn(last.content, last.question), conversation, terminal)
+    *earlier, last = conversation.turns
+    conversation.turns.pop()
+    try:
+        answer(Turn(last.content, last.question), conversation, terminal)
+    finally:
+        if len(conversation.turns) == len(earlier):  # there is no new answer
+            conversation.turns.append(last)
 
 
 def _exam(_: str, conversation: Conversation, terminal: Terminal) -> None:
