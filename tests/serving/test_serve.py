@@ -218,6 +218,7 @@ def test_a_signal_lets_running_answers_end(file: Path, number: int) -> None:
         child = running.child
         with running.stream() as events:
             running.process.send_signal(number)
+            os.kill(child, number)  # as a service manager does
             assert list(events)[-1] == "data: [DONE]"
         assert running.process.wait(20) == 0
         assert not is_alive(child)

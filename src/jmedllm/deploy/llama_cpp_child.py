@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -41,4 +42,7 @@ def main(settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    # systemd sends SIGTERM to all processes of a service, and answers that are being written must end first.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     main(json.loads(sys.stdin.readline()))  # not an argument, which other users could read
