@@ -18,6 +18,10 @@ import pytest
 
 pytest.importorskip("xllamacpp")
 pytest.importorskip("starlette")
+
+from jmedllm.errors import InputError
+from jmedllm.serving.own_server import own_server
+
 pytestmark = pytest.mark.slow
 
 QUESTION = [{"role": "user", "content": "高血圧とは何ですか? 🩺"}]
@@ -267,3 +271,10 @@ def test_what_cannot_be_served_is_one_line(
         path.write_bytes(content)
     code, _, errors = cli("deploy", "serve", path, "--port", 0, *options)
     assert code == 2 and message in errors and "Traceback" not in errors
+
+
+def test_a_chat_with_what_cannot_be_served_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / "other.gguf").write_bytes(b"other")
+    with pytest.raises(InputError, match=r"other\.gguf: was not exported here"), own_server(tmp_path / "other.gguf"):
+        pass

@@ -141,6 +141,9 @@ def test_the_key_of_this_machine_goes_nowhere_else(tmp_path: Path, monkeypatch: 
     assert key_for("http://example.com", None) is None
     monkeypatch.setenv("OPENAI_API_KEY", "theirs")
     assert key_for("http://example.com", None) == "theirs"
+    assert key_for("http://127.0.0.1:8080", None) == "our key"
+    (tmp_path / "jmedllm" / "key").unlink()
+    assert key_for("http://127.0.0.1:8080", None) == "theirs"  # of another program
 
 
 def test_visible_keeps_japanese_and_emoji() -> None:
@@ -153,7 +156,7 @@ def command(server: ScriptedServer, *options: str) -> list[str]:
 
 @pytest.mark.exhaustive
 def test_a_pipe_is_answered_line_by_line(server: ScriptedServer) -> None:
-    run = subprocess.run(command(server), input="first\n\nsecond\n", capture_output=True, text=True, check=True)
+    run = subprocess.run(command(server), input="first\n\nsecond\r\n", capture_output=True, text=True, check=True)
     assert run.stdout == "You asked: first\nYou asked: second\n"
     assert "not a medical device" in run.stderr
     assert len(server.requests[-1]["messages"]) == 1

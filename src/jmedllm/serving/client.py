@@ -138,7 +138,7 @@ class ChatClient:
 
 
 def key_for(url: str, key_file: Path | None) -> str | None:
-    """Return the key for a server: of the file, of OPENAI_API_KEY, or for a server on this machine of this user.
+    """Return the key for a server: of the file, for a server on this machine of this user, or of OPENAI_API_KEY.
 
     Raises:
         InputError: the file cannot be read.
@@ -146,10 +146,8 @@ def key_for(url: str, key_file: Path | None) -> str | None:
     from jmedllm.deploy.trust import trusted_list
 
     own = trusted_list().with_name("key")
-    if key_file is None and "OPENAI_API_KEY" in os.environ:
-        return os.environ["OPENAI_API_KEY"]
     if key_file is None and (urlsplit(url).hostname not in _LOOPBACK or not own.is_file()):
-        return None
+        return os.environ.get("OPENAI_API_KEY")
     file = key_file or own
     try:
         return file.read_text(encoding="ascii").strip()

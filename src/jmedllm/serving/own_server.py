@@ -59,7 +59,9 @@ def own_server(file: Path, *, context: int | None = None, trust: bool = False) -
 
 
 def _stop_with_parent() -> None:
-    sys.stdin.buffer.read()  # returns when the parent has ended
+    # Without Python's buffer, whose lock would end this process in a crash if the model cannot be loaded.
+    while os.read(0, 4096):
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 

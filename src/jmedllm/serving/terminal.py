@@ -238,7 +238,7 @@ def answer_lines(
         InputError: see `ChatClient.answer`.
     """
     for line in lines:
-        content = line.rstrip("\n")
+        content = line.rstrip("\r\n")
         if not content.strip():
             continue
         turn = Turn(content)
