@@ -13,7 +13,7 @@ import pytest
 from scripted_model import CHAT, THINKING, ScriptedModel
 
 from jmedllm.serving.app import ROUTES, Service, create_app
-from jmedllm.serving.fields import CHAT_FIELDS, COMPLETION_FIELDS
+from jmedllm.serving.fields import CHAT_FIELDS, COMPLETION_FIELDS, chat_request
 from jmedllm.serving.guard import COOKIE
 from jmedllm.serving.key import cookie_of
 from jmedllm.serving.limits import Limits
@@ -138,7 +138,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "tools": (ASK | {"tools": [{"type": "function"}]}, "tools: takes [] only"),
     "n": (ASK | {"n": 2}, "n: takes 1 only; found 2"),
     "n as true": (ASK | {"n": True}, "n: takes 1 only; found true"),
-    "temperature": (ASK | {"temperature": -0.1}, "temperature: takes a number from 0 to 10; found -0.1"),
+    "temperature": (ASK | {"temperature": -0.1}, "temperature: takes 0 or a number from 1e-06 to 10; found -0.1"),
+    "temperature of nothing": (ASK | {"temperature": 1e-320}, "0 or a number from 1e-06 to 10; found 1e-320"),
     "temperature as text": (ASK | {"temperature": "1"}, 'found "1"'),
     "top_p": (ASK | {"top_p": 0}, "top_p: takes a number above 0"),
     "max_tokens": (ASK | {"max_tokens": 0}, "max_tokens: takes a whole number from 1"),
@@ -304,6 +305,13 @@ def test_log_probabilities_of_tokens() -> None:
     assert legacy["text"] == "はい。" and legacy["logprobs"]["tokens"] == list("はい。")
     assert legacy["logprobs"]["text_offset"] == [0, 1, 2]
     assert legacy["logprobs"]["top_logprobs"][0] == {"は": -0.5}
+
+
+def test_sampling_settings_are_of_the_type_that_backends_take() -> None:
+    settings = {"temperature": 1, "top_p": 1, "min_p": 0, "repetition_penalty": 1, "top_k": 5, "seed": 3}
+    read = chat_request(json.dumps(ASK | settings).encode()).sampling
+    assert read == settings
+    assert [type(read[name]) for name in settings] == [float, float, float, float, int, int]
 
 
 CHOICES = {"structured_outputs": {"choice": ["bb", "a", "ccc"]}, "logprobs": True}

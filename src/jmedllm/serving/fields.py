@@ -78,10 +78,13 @@ def _number(low: float, high: float, *, above: bool = False) -> _Field:
     text = f"a number {'above' if above else 'from'} {low:g} {'up ' if above else ''}to {high:g}"
 
     def takes(value: Any) -> bool:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        return is_number and (low < value if above else low <= value) and value <= high
+        return _is_number(value) and (low < value if above else low <= value) and value <= high
 
     return _Field(text, takes)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _integer(low: int, high: int) -> _Field:
@@ -116,14 +119,17 @@ _OBJECT = _Field("an object", lambda value: isinstance(value, dict))
 _BOOLEAN = _Field("true or false", lambda value: isinstance(value, bool))
 _MAX_TOKENS = _integer(1, _MANY)
 
+_WARM = _number(1e-6, 10)  # logits divided by less leave float32
+_TEMPERATURE = _Field(f"0 or {_WARM.text}", lambda value: _WARM.takes(value) or (_is_number(value) and value == 0))
+
 _COMMON: dict[str, _Field] = {
     "model": _Field("a text", lambda value: isinstance(value, str)),
     "max_tokens": _MAX_TOKENS,
-    "temperature": _number(0, 10),
+    "temperature": _TEMPERATURE,
     "top_p": _number(0, 1, above=True),
     "top_k": _integer(-1, _MANY),
     "min_p": _number(0, 1),
-    "repetition_penalty": _number(0, 10, above=True),
+    "repetition_penalty": _number(0.01, 10),
     "seed": _integer(-(2**63), 2**63 - 1),
     "stop": _Field(
         f"a text or {_STOPS.text}", lambda value: (isinstance(value, str) and value != "") or _STOPS.takes(value)
@@ -181,7 +187,15 @@ TOKENIZE_FIELDS: Mapping[str, _Field] = {
 _NEUTRAL = {"stop": (), "top_p": 1, "top_k": 0, "min_p": 0, "repetition_penalty": 1}
 """Settings that change no choice, and the values at which they change nothing at all."""
 
-_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
+_SAMPLING: Mapping[str, Callable[[float], float]] = {
+    "temperature": float,
+    "top_p": float,
+    "top_k": int,
+    "min_p": float,
+    "repetition_penalty": float,
+    "seed": int,
+}
+"""Settings of `Sampling` and their types; JSON may have 1 for 1.0, which transformers refuses."""
 
 
 def parse_body(raw: bytes, fields: Mapping[str, _Field]) -> dict[str, Any]:
@@ -261,7 +275,7 @@ def _request(body: dict[str, Any], logprobs: int | None, **conversation: Any) ->
         raise BadRequest(
             f"{idle[0]}: has no effect on an answer that is one of several choices; leave it out", idle[0]
         )
-    sampling = {name: body[name] for name in _SAMPLING if name in body}
+    sampling: dict[str, Any] = {name: kind(body[name]) for name, kind in _SAMPLING.items() if name in body}
     if "seed" in sampling:
         sampling["seed"] %= 2**32 - 1
     return GenerationRequest(
