@@ -18,6 +18,8 @@ TESTS = (
     "tests/corpus/readers/test_html.py",
     "tests/corpus/readers/test_pdf.py",
     "tests/corpus/readers/test_reader.py",
+    "tests/bundle/test_bundle.py",
+    "tests/deploy/test_gguf.py",
     "tests/deploy/test_merge.py",
     "tests/evaluation/test_legacy.py",
     "tests/evaluation/test_prompts.py",
@@ -28,6 +30,7 @@ TESTS = (
     "tests/models/tokenizer/test_roundtrip.py",
     "tests/planning/test_machine.py",
     "tests/report/test_table.py",
+    "tests/serving/test_app.py",
     "tests/training/test_lora.py",
     "tests/test_recipe.py",
 )
@@ -45,7 +48,7 @@ def lowest(requirement: str) -> str:
 def requirements() -> list[str]:
     """What to install: direct dependencies at their lowest, and what runs the tests as constraints.txt has it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    direct = [*project["dependencies"], *project["optional-dependencies"]["gguf"]]
+    direct = [*project["dependencies"], *project["optional-dependencies"]["deploy"]]
     pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     runners = [line for line in pinned if line.startswith(("pytest==", "hypothesis=="))]
     torch = os.environ.get("TORCH", "torch==2.13.0")

@@ -37,7 +37,7 @@ def named(name: str) -> Iterator[None]:
 
 OPTIONAL = {
     "bitsandbytes": "bitsandbytes>=0.45",
-    "gguf": "gguf>=0.17",
+    "gguf": "gguf>=0.19",
     "httpx2": "httpx2>=2",
     "openai": "openai>=2",
     "pillow": "pillow>=11",

@@ -14,7 +14,7 @@ from jmedllm.deploy.gguf.architectures import Architecture
 from jmedllm.deploy.gguf.edits import Edit, unchanged
 from jmedllm.deploy.gguf.rope import rope_factors
 from jmedllm.deploy.shards import tensors_in
-from jmedllm.errors import InputError
+from jmedllm.errors import InputError, not_installed
 from jmedllm.models.folder import weight_files
 
 _HEAD = "lm_head.weight"
@@ -107,11 +107,13 @@ def stored_tensors(folder: Path, config: Any, architecture: Architecture) -> dic
     """Return for each of llama.cpp's names where it comes from, sorted by llama.cpp's name.
 
     Raises:
-        InputError: llama.cpp has no name for a tensor.
+        InputError: llama.cpp has no name for a tensor, or the installed `gguf` does not know the architecture.
     """
     from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, get_tensor_name_map
 
-    known = next(each for each in MODEL_ARCH if MODEL_ARCH_NAMES[each] == architecture.name)
+    known = next((each for each in MODEL_ARCH if MODEL_ARCH_NAMES[each] == architecture.name), None)
+    if known is None:
+        raise not_installed(f"gguf: the architecture {architecture.name}", "gguf")
     names = get_tensor_name_map(known, config.num_hidden_layers)
     found: dict[str, Stored] = {}
     for name, tensors in _joined(folder, config).items():
