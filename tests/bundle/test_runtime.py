@@ -4,8 +4,10 @@ import subprocess
 import sys
 from importlib.metadata import distribution, packages_distributions
 
+import pytest
 from packaging.utils import canonicalize_name
 
+from jmedllm import cli
 from jmedllm.bundle.served_model import LLAMA_CPP
 from jmedllm.bundle.target import parse_target, this_python, usual_platform
 from jmedllm.bundle.wheels import closure
@@ -47,3 +49,17 @@ def test_a_server_imports_only_what_a_bundle_has() -> None:
     command = [sys.executable, "-c", PROGRAM, "jmedllm", *sorted(modules)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_another_command_of_a_bundle_names_what_it_lacks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(**settings: object) -> None:
+        raise ModuleNotFoundError("No module named 'numpy'", name="numpy")
+
+    monkeypatch.setattr(cli, "app", command)
+    monkeypatch.setattr(cli, "find_spec", lambda name: None)  # PyTorch is not there
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    said = capsys.readouterr().err
+    assert "this command needs numpy, which an installation that only serves a model" in said

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from io import TextIOWrapper
 
 import typer
@@ -65,6 +66,11 @@ _OUT_OF_MEMORY = (
     "out of memory; lower --batch-size (eval), micro_batch_size or block_size (training); what is done so far is kept"
 )
 
+_SERVING_ONLY = (
+    "this command needs {}, which an installation that only serves a model, such as that of a bundle, does not have; "
+    "run it where jmedllm was installed with pip"
+)
+
 _LOOP = "Symlink loop"
 """Start of the message of `Path.resolve` before Python 3.13."""
 
@@ -92,6 +98,10 @@ def main() -> None:
             raise error.__cause__ from None
         sys.stderr.write("\n")  # ends the line of the prompt
         _fail("interrupted; run the same command again", _INTERRUPTED)
+    except ModuleNotFoundError as error:
+        if find_spec("torch") is not None:
+            raise
+        _fail(_SERVING_ONLY.format(error.name), 2)
     except OSError as error:
         if error.filename is None:
             raise
