@@ -57,7 +57,7 @@ def deploy_serve(
     try:
         from jmedllm.serving.limits import Limits
         from jmedllm.serving.model import ServeOptions
-        from jmedllm.serving.run import serve
+        from jmedllm.serving.run import BackendEnded, serve
     except ModuleNotFoundError as error:
         raise not_installed("deploy serve", str(error.name)) from error
     if not model.exists():
@@ -68,9 +68,14 @@ def deploy_serve(
             raise InputError(f"{log_prompts}: other users can read this file; run: chmod 600 {log_prompts}")
     options = ServeOptions(backend=backend, slots=slots, context=context, threads=threads, trust=trust)
     limits = Limits(queue=queue, answer_s=time_limit)
-    asyncio.run(
-        serve(model, options, port=port, key_file=key_file, limits=limits, prompt_log=log_prompts, announce=announce)
+    serving = serve(
+        model, options, port=port, key_file=key_file, limits=limits, prompt_log=log_prompts, announce=announce
     )
+    try:
+        asyncio.run(serving)
+    except BackendEnded as error:
+        typer.secho(f"error: {error}", err=True, fg="red")
+        raise typer.Exit(1) from error  # a service manager starts it again, which it does not after invalid input
     typer.echo("stopped", err=True)
 
 

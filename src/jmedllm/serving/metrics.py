@@ -31,7 +31,6 @@ class Metrics:
         tokens: number of tokens by `prompt` and `completion`.
         seconds: durations of requests by route.
         first: times to the first part of an answer.
-        restarts: how often the backend was started again.
     """
 
     requests: Counter[tuple[str, int]] = field(default_factory=Counter)

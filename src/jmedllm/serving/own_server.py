@@ -70,7 +70,7 @@ def _main() -> None:
 
     from jmedllm.serving.limits import Limits
     from jmedllm.serving.model import ServedModel, ServeOptions
-    from jmedllm.serving.run import serve
+    from jmedllm.serving.run import BackendEnded, serve
 
     settings = json.loads(sys.argv[1])
     threading.Thread(target=_stop_with_parent, daemon=True).start()
@@ -91,7 +91,7 @@ def _main() -> None:
                 announce=announce,
             )
         )
-    except InputError as error:
+    except (InputError, BackendEnded) as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
 

@@ -24,6 +24,10 @@ HOST = "127.0.0.1"
 """The only address. Others would need encryption and accounts, which a reverse proxy or `ssh -L` has."""
 
 
+class BackendEnded(Exception):  # noqa: N818 - what has happened, and nothing in the input
+    """The backend has ended for good. A service manager can start the server again."""
+
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -76,8 +80,8 @@ async def serve(
         announce: called once with the model, the address and the key when the server listens.
 
     Raises:
-        InputError: the port is in use, the key cannot be read, the model cannot be loaded, or its backend ended and
-            cannot be started again.
+        InputError: the port is in use, the key cannot be read, or the model cannot be loaded.
+        BackendEnded: the backend ended and cannot be started again.
     """
     opened = listen(port)
     try:
@@ -124,7 +128,9 @@ async def _serve(service: Service, opened: socket.socket, announce: Callable[[Se
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)  # the rest is quick, and ends with the exit code 0
     if service.model.failed.is_set():
-        raise InputError(f"{service.model.name}: {service.model.backend} ended and cannot be started again; see above")
+        raise BackendEnded(
+            f"{service.model.name}: {service.model.backend} ended and cannot be started again; see above"
+        )
 
 
 async def _stop_on_failure(model: ServedModel, stop: Callable[[], None]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import subprocess
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,10 @@ from jmedllm.errors import InputError
 from jmedllm.serving.model import Unavailable
 
 RESTARTS = 3
-"""How often a process is started again before the server gives up."""
+"""How often in a row a process is started again before the server gives up."""
+
+STEADY_S = 3600.0
+"""A process that has run for so long, in seconds, is the first in a row: a server runs for months."""
 
 _POLL_S = 0.1
 
@@ -94,14 +98,17 @@ class ChildServer:
         )
 
     async def _watch(self) -> None:
-        for restart in range(1, RESTARTS + 2):
+        restart = 0
+        while True:
+            began = time.monotonic()
             code = await self._exit_code()
+            restart = 1 if time.monotonic() - began >= STEADY_S else restart + 1
             client, self._client = self._client, None
             if client is not None:
                 await client.aclose()
             ended = f"{self.title} ended by itself ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
             if restart > RESTARTS:
-                self.report(f"{ended}; it was started again {RESTARTS} times, which is the limit")
+                self.report(f"{ended}; it was started again {RESTARTS} times in a row, which is the limit")
                 break
             self.report(f"{ended}; starting it again ({restart} of {RESTARTS})")
             try:
