@@ -1,4 +1,4 @@
-"""A model directory is served with the answers that it gives in an evaluation."""
+"""What only the backend of transformers does; `test_directory_backends` has what all do."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from jmedllm.errors import InputError
-from jmedllm.models.backends.base import GenerationConfig, Request
 from jmedllm.models.tokenizer.stream import TextStream, token_bytes
-from jmedllm.precision import choose_precision
 from jmedllm.serving.backends import open_model
 from jmedllm.serving.backends.transformers import TransformersServed
 from jmedllm.serving.model import Piece, Sampling, ServeOptions, Unavailable
@@ -39,65 +37,6 @@ async def written(model: TransformersServed, prompt: str, sampling: Sampling) ->
 
 def text_of(pieces: Sequence[Piece]) -> str:
     return "".join(piece.text for piece in pieces)
-
-
-def test_answers_and_scores_are_those_of_an_evaluation(tiny_model: Path) -> None:
-    from jmedllm.models.backends.transformers.model import load_model
-
-    evaluated = load_model(tiny_model, choose_precision("float32", "cpu"))
-    requests = [Request(str(at), text, generate=True) for at, text in enumerate(PROMPTS)]
-    expected = dict(evaluated.answer(requests, GenerationConfig(24)))
-    scored = dict(evaluated.answer([Request("s", PROMPTS[0], choices=("壊血病", "a", "b"))], GenerationConfig(1)))
-
-    async def test(model: TransformersServed) -> None:
-        sampling = Sampling(24, top_logprobs=3)
-        found = await asyncio.gather(*(written(model, prompt, sampling) for prompt in PROMPTS))
-        for at, pieces in enumerate(found):
-            completion = expected[at].completion
-            assert completion is not None
-            assert text_of(pieces) == (completion.text if completion.plain is None else completion.plain)
-            assert sum(piece.tokens for piece in pieces) == completion.new_tokens
-            assert [piece.finish_reason for piece in pieces][-1] == completion.finish_reason
-            for listed in (each for piece in pieces for each in piece.listed):
-                assert len(listed.top) == 3 and listed.token == listed.top[0] and listed.token.logprob < 0
-        ids = await model.tokenize(PROMPTS[0], add_special=True)
-        whole = [await model.tokenize(PROMPTS[0] + text, add_special=True) for text in ("壊血病", "a", "b")]
-        scores = await model.score(ids, [each[len(ids) :] for each in whole])
-        assert scores == pytest.approx(scored[0].log_probs, abs=1e-4)
-
-    asyncio.run(served_by(tiny_model, test))
-
-
-def test_a_seed_gives_the_same_answer_beside_others(tiny_model: Path) -> None:
-    async def test(model: TransformersServed) -> None:
-        sampling = Sampling(16, temperature=1.0, top_p=0.9, seed=7)
-        alone = await written(model, PROMPTS[0], sampling)
-        others = [written(model, prompt, Sampling(30, temperature=1.0)) for prompt in PROMPTS]
-        beside, *_ = await asyncio.gather(written(model, PROMPTS[0], sampling), *others)
-        assert text_of(beside) == text_of(alone)
-        assert text_of(await written(model, PROMPTS[0], Sampling(16, temperature=1.0, seed=8))) != text_of(alone)
-
-    asyncio.run(served_by(tiny_model, test))
-
-
-def test_an_answer_that_nobody_waits_for_ends(tiny_model: Path) -> None:
-    async def test(model: TransformersServed) -> None:
-        steps = 0
-        forward = model.model.network.forward
-
-        def counted(*arguments: Any, **values: Any) -> Any:
-            nonlocal steps
-            steps += 1
-            return forward(*arguments, **values)
-
-        model.model.network.forward = counted
-        answer = model.generate(await model.tokenize(PROMPTS[0]), Sampling(400))
-        await anext(answer)
-        await answer.aclose()
-        await written(model, PROMPTS[1], Sampling(2))
-        assert steps < 60
-
-    asyncio.run(served_by(tiny_model, test))
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -160,7 +160,8 @@ class ChildServer:
                     *lines, rest = (rest + part).split(b"\n")  # not at U+2028, which JSON strings may contain
                     for line in lines:
                         if line.startswith((b"error:", b'data: {"error"')):
-                            raise Unavailable(f"{self.title}: {line.decode(errors='replace')[:300]}")
+                            said = line.removeprefix(b"data: ").decode(errors="replace")[:300]
+                            raise Unavailable(f"{self.title} failed during this answer, which is lost: {said}")
                         if line.startswith(b"data: {"):
                             yield json.loads(line[len(b"data: ") :])
 
@@ -181,6 +182,8 @@ class ChildServer:
         return self._client
 
     def _require_ok(self, status: int, content: bytes) -> None:
+        text = content.decode(errors="replace")[:300]
+        if status >= 500:  # vLLM's server outlives the process that computes by some seconds
+            raise Unavailable(f"{self.title} failed: {text}")
         if status != 200:
-            text = content.decode(errors="replace")[:300]
             raise RuntimeError(f"{self.title} refuses a request of this server with {status}: {text}")

@@ -11,38 +11,43 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from shutil import rmtree
 from typing import Any
 
-_STOP_S = 10.0
-"""Time for vLLM to end by itself, in seconds."""
+_OTHERS_S = 1.0
+"""Time for the other processes to end after vLLM's server, in seconds."""
 
 
 def main(settings: dict[str, Any]) -> None:
     """Run a command until it ends or standard input closes.
 
     Args:
-        settings: `command`; `environment`, with the API key.
+        settings: `command`; `environment`, with the API key; `folder`, which is removed at the end; `grace_s`, the
+            time for vLLM's server to end by itself, in seconds.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is for the others of this group
     server = subprocess.Popen(
         settings["command"], env=os.environ | settings["environment"], stdin=subprocess.DEVNULL, stdout=sys.stderr
     )
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    closed = threading.Event()
+
+    def end_with_parent() -> None:
+        sys.stdin.read()
+        closed.set()
+        os.killpg(0, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(settings["grace_s"])
+            time.sleep(_OTHERS_S)
+        rmtree(settings["folder"], ignore_errors=True)
+        os.killpg(0, signal.SIGKILL)
+
+    waiting = threading.Thread(target=end_with_parent, daemon=True)
+    waiting.start()
     code = server.wait()
-    _end_group(signal.SIGTERM)
-    sys.exit(code if code >= 0 else 128 - code)
-
-
-def _end_with_parent() -> None:
-    sys.stdin.read()
-    _end_group(signal.SIGTERM)
-    time.sleep(_STOP_S)
-    _end_group(signal.SIGKILL)
-
-
-def _end_group(number: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(0, number)
+    if closed.is_set():
+        waiting.join()
+    rmtree(settings["folder"], ignore_errors=True)
+    sys.exit(code if code >= 0 else 128 - code)  # the parent ends what is left
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ START_S = 1800.0
 
 _REPORT_S = 20.0
 _POLL_S = 0.2
-_STOP_S = 15.0
+_GRACE_S = 10.0
+"""Time for vLLM to end by itself, in seconds."""
+
 _CHILD = "jmedllm.serving.backends.vllm_child"
 _REASON = re.compile(r"(?:^|\s)(?:[\w.]+\.)?(\w*(?:Error|Exception)): (.+)")
 _CONSEQUENCE = "initialization failed"
@@ -86,7 +88,7 @@ class VllmProcess:
             with suppress(BrokenPipeError):
                 self.process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
-            self.process.wait(_STOP_S)
+            self.process.wait(_GRACE_S + 5)
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -112,6 +114,8 @@ def start(
     socket = TemporaryDirectory(prefix="jmedllm-vllm-")  # of mode 700; a port could be taken by another user
     command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(folder), "--uds", f"{socket.name}/vllm"]
     settings = {
+        "folder": socket.name,
+        "grace_s": _GRACE_S,
         "command": [*command, "--served-model-name", MODEL, *options],
         # Its processes speak to one another through sockets, which it leaves behind.
         "environment": {**environment, "VLLM_API_KEY": key, "VLLM_RPC_BASE_PATH": socket.name},
