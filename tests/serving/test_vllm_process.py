@@ -1,4 +1,4 @@
-"""Processes of vLLM end with the server, and say why they do not start. A script stands in for vLLM."""
+"""Processes of vLLM end with the server, and say why they do not start. A script replaces vLLM."""
 
 import os
 import time

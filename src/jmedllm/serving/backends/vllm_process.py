@@ -29,7 +29,7 @@ _GRACE_S = 10.0
 
 _CHILD = "jmedllm.serving.backends.vllm_child"
 _REASON = re.compile(r"(?:^|\s)(?:[\w.]+\.)?(\w*(?:Error|Exception)): (.+)")
-_CONSEQUENCE = "initialization failed"
+_CONSEQUENCES = ("initialization failed", "Worker failed")
 """What vLLM writes after the reason."""
 
 
@@ -79,7 +79,11 @@ class VllmProcess:
         """Return why it does not load a model, or the last line that it wrote."""
         self.errors.seek(0)
         lines = self.errors.read().decode(errors="replace").strip().splitlines() or ["it gave no reason"]
-        reasons = [match for line in lines if (match := _REASON.search(line)) and _CONSEQUENCE not in line]
+        reasons = [
+            match
+            for line in lines
+            if (match := _REASON.search(line)) and not any(each in line for each in _CONSEQUENCES)
+        ]
         return (reasons[-1][2] if reasons else lines[-1])[:300].rstrip(". ")
 
     def kill(self) -> None:
