@@ -238,6 +238,65 @@ def test_the_reason_for_a_failed_load_is_llama_cpps(exported: tuple[Source, Path
             pass
 
 
+@pytest.mark.parametrize(
+    ("value", "kind", "message"),
+    [
+        (float("nan"), "bf16", "blk.1.ffn_up.weight of the model has NaN or infinity"),
+        (1e6, "f16", "blk.1.ffn_up.weight has a value of 1e[+]06, too large for float16; give --type bf16"),
+        (1e6, "bf16", ""),
+    ],
+)
+def test_values_that_a_file_cannot_store_are_refused(
+    value: float, kind: str, message: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = Path(copytree(tiny_model, tmp_path / "model"))
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 3] = value
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    if not message:
+        assert write(source_of(folder), tmp_path / "model.gguf", kind).is_file()
+        return
+    with pytest.raises(InputError, match=message):
+        write(source_of(folder), tmp_path / "model.gguf", kind)
+    assert not (tmp_path / "model.gguf").exists()
+
+
+def test_an_unfinished_or_changed_run_is_named(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from jmedllm.manifest import begin_manifest, write_manifest
+    from jmedllm.models.folder import fingerprint
+
+    model = Path(copytree(tiny_model, tmp_path / "run/mfpt/model"))
+    stages = {"mfpt": {"outputs": {"model": fingerprint(model)}}}
+    manifest = {**begin_manifest(tmp_path / "run"), "enabled": ["mfpt", "mpeft", "merge"], "stages": stages}
+    write_manifest(tmp_path / "run", manifest)
+    assert source_of(tmp_path / "run").folder == model
+    assert "not finished (mpeft, merge); its last model so far is" in capsys.readouterr().err
+    stages["mfpt"]["outputs"]["model"] = "0" * 16
+    write_manifest(tmp_path / "run", manifest | {"enabled": ["mfpt"]})
+    assert source_of(tmp_path / "run").folder == model
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("gguf", "--no-proof", "--exam", "demo", "--output", "x.gguf"), "--exam is part of the proof"),
+        (("gguf", "--limit", "3", "--output", "x.gguf"), "--limit is for the items of an exam"),
+        (("prove", "x.gguf", "--model", "tiny"), "--model names a model on a server"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    options: tuple[str, ...], message: str, tiny_model: Path, cli: Callable[..., tuple[int, str, str]]
+) -> None:
+    source = ("--against", tiny_model) if options[0] == "prove" else (tiny_model,)
+    code, _, errors = cli("deploy", *options, *source)
+    assert code == 2 and message in errors
+
+
 @pytest.mark.parametrize("error", [0.0, 5e-5])  # of the sum over the vocabulary, in float32
 @pytest.mark.parametrize("scale", [1.0, 8.0])  # many likely tokens, and few
 @pytest.mark.parametrize("listed", [1, 20, 500])

@@ -81,6 +81,9 @@ def deploy_gguf(
     from jmedllm.deploy.gguf.source import open_source
     from jmedllm.precision import choose_precision
 
+    if exam_names and not proof:
+        raise InputError("deploy gguf: --exam is part of the proof; leave out --no-proof or --exam")
+    _require_exam_for(limit, exam_names)
     with open_source(source, adapter, choose_precision("auto", "cpu")) as opened:
         chosen = benchmarks_of(source, opened, split(exam_names), data, limit) if exam_names else None
         exported = export_gguf(opened, output, file_type, ceiling=accept_divergence, benchmarks=chosen, proved=proof)
@@ -140,6 +143,9 @@ def deploy_prove(
 
     if (file is None) == (server is None):
         raise InputError("deploy prove: give either a FILE.gguf (or a model directory) or --server URL")
+    if model is not None and server is None:
+        raise InputError("deploy prove: --model names a model on a server; add --server URL, or leave it out")
+    _require_exam_for(limit, exam_names)
     if server is not None and exam_names is not None:
         raise InputError("deploy prove --exam: a server takes an exam with jmedllm eval --backend openai")
     if file is not None and not file.is_dir():
@@ -235,6 +241,16 @@ def deploy_modelfile(
     for note in written.notes:
         typer.echo(f"note: {note}")
     print_ending("create", "NAME", "-f", output, program="ollama", wrote=(output,))
+
+
+def _require_exam_for(limit: int | None, exam_names: str | None) -> None:
+    """Check that a limit of items has an exam.
+
+    Raises:
+        InputError: there is none.
+    """
+    if limit is not None and not exam_names:
+        raise InputError("--limit is for the items of an exam; add --exam, or leave it out")
 
 
 def print_proof(proof: "Proof", where: str = "served") -> None:

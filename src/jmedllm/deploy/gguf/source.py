@@ -12,12 +12,13 @@ from jmedllm.deploy.merge import merge
 from jmedllm.errors import InputError
 from jmedllm.files import read_json
 from jmedllm.manifest import last_model, read_manifest
-from jmedllm.models.folder import require_model, require_unambiguous, resolve
+from jmedllm.models.folder import fingerprint, require_model, require_unambiguous, resolve
 from jmedllm.models.loading import read_config
 from jmedllm.models.tokenizer.encoding import Tokenizer
 from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.models.weights.quantization import quantization_of
 from jmedllm.precision import Precision
+from jmedllm.progress import notice
 
 BLOCKS = "corpus/blocks"
 """Where a run has its training text as token ids, without held-out documents."""
@@ -65,7 +66,7 @@ def open_source(given: str, adapter: Path | None, precision: Precision) -> Itera
     """
     folder = Path(given)
     blocks = folder / BLOCKS
-    model = last_model(folder) if read_manifest(folder) else resolve(given)
+    model = _model_of_run(folder) if read_manifest(folder) else resolve(given)
     trained_on = blocks if blocks.is_dir() else None
     if adapter is None:
         yield source_of(model, folder.resolve().name, trained_on)
@@ -74,6 +75,17 @@ def open_source(given: str, adapter: Path | None, precision: Precision) -> Itera
         merged = Path(temporary) / "model"
         merge(model, adapter, merged, precision)
         yield source_of(merged, adapter.resolve().name, trained_on)
+
+
+def _model_of_run(run: Path) -> Path:
+    """Return a run's last model, with a notice if stages are missing or the model has been changed since."""
+    model, manifest = last_model(run), read_manifest(run) or {}
+    stages = manifest["stages"]
+    if missing := [stage for stage in manifest["enabled"] if stage not in stages]:
+        notice(f"{run}: the run is not finished ({', '.join(missing)}); its last model so far is {model}")
+    if fingerprint(model) != stages[model.parent.name]["outputs"]["model"]:
+        notice(f"{model}: is not the model that the run wrote; it was changed afterwards")
+    return model
 
 
 def source_of(folder: Path, name: str, blocks: Path | None) -> Source:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from jmedllm.deploy.gguf.architectures import architecture_metadata, architecture_of
 from jmedllm.deploy.gguf.importance import Importance, columns
@@ -15,6 +16,7 @@ from jmedllm.deploy.gguf.quantize import quantizing
 from jmedllm.deploy.gguf.tensors import exported_tensors, shapes, stored_tensors
 from jmedllm.deploy.gguf.types import FileType, encoded, encoded_size, tensor_format
 from jmedllm.deploy.gguf.vocabulary import MERGE_LIST, Vocabulary
+from jmedllm.errors import InputError
 from jmedllm.files import atomic_file
 from jmedllm.progress import progress
 
@@ -71,13 +73,27 @@ def write_gguf(
         quantizing() if file_type.is_k_quant else nullcontext() as quantize,
     ):
         data = (
-            (name, encoded(tensor, formats[name], quantize, weighed.get(name)))
+            (name, encoded(_representable(name, tensor, formats[name]), formats[name], quantize, weighed.get(name)))
             for name, tensor in exported_tensors(model, config, architecture)
         )
         _write(output, metadata, [(name, shape, formats[name]) for name, shape in listed], data, advance)
     wanted = {"F32", file_type.matrix, file_type.sensitive}
     fallbacks = sum(each not in wanted for each in formats.values())
     return Written(dict(Counter(formats.values())), fallbacks)
+
+
+def _representable(name: str, tensor: torch.Tensor, stored: str) -> torch.Tensor:
+    """Return a tensor that its format can store.
+
+    Raises:
+        InputError: a value is NaN, infinite, or too large for the format.
+    """
+    if not tensor.isfinite().all():
+        raise InputError(f"gguf: tensor {name} of the model has NaN or infinity; restore the model or train it again")
+    largest = float(tensor.abs().max())
+    if stored == "F16" and largest > torch.finfo(torch.float16).max:
+        raise InputError(f"gguf: tensor {name} has a value of {largest:.3g}, too large for float16; give --type bf16")
+    return tensor
 
 
 def write_vocabulary(vocabulary: Vocabulary, pre: str, output: Path) -> None:
