@@ -47,9 +47,12 @@ def _metadata() -> dict[str, bytes]:
         installed = distribution("jmedllm")
     except PackageNotFoundError:
         raise InputError("jmedllm is not installed here; install it first with: pip install -e .") from None
-    named = ["METADATA", "entry_points.txt"]
-    named += [f"licenses/{name}" for name in installed.metadata.get_all("License-File") or ()]
-    texts = {name: installed.read_text(name) for name in named}
+    texts = {"entry_points.txt": installed.read_text("entry_points.txt")}
+    # A checkout has PKG-INFO and its licence elsewhere; Python finds these first where `src` is on its path.
+    texts["METADATA"] = installed.read_text("METADATA") or installed.read_text("PKG-INFO")
+    for name in installed.metadata.get_all("License-File") or ():
+        stored = installed.read_text(f"licenses/{name}")
+        texts[f"licenses/{name}"] = stored or (Path(jmedllm.__file__).parents[2] / name).read_text(encoding="utf-8")
     found = {name: text.encode() for name, text in texts.items() if text is not None}
     return found | {"WHEEL": _WHEEL.encode()}
 
