@@ -38,6 +38,14 @@ def test_a_file_that_was_written_here_is_trusted_once_and_not_after_a_change(fil
         require_trusted(file, False)
 
 
+def test_a_file_is_trusted_under_the_name_that_it_will_have(file: Path) -> None:
+    final = file.with_name("final.gguf")
+    add_trusted(file, final)
+    file.replace(final)
+    require_trusted(final, False)
+    assert trusted_list().read_text(encoding="utf-8").endswith(f"  {final}\n")
+
+
 @pytest.mark.parametrize("line", ["{sum}  {name}", "{sum} *./{name}", "{SUM}  {name}\n"])
 def test_the_list_beside_a_file_vouches_for_it_and_refuses_a_flipped_byte(file: Path, line: str) -> None:
     digest = sha256(file.read_bytes()).hexdigest()

@@ -24,13 +24,17 @@ def trusted_list() -> Path:
     return (Path(folder) if folder else Path.home() / ".config") / "jmedllm" / "trusted"
 
 
-def add_trusted(file: Path) -> None:
+def add_trusted(file: Path, name: Path | None = None) -> None:
     """Add a file to the user's list. If the list cannot be written, a notice says so.
+
+    Args:
+        file: the file.
+        name: where it will be moved; None for its own path.
 
     Raises:
         InputError: the file cannot be read.
     """
-    _add(hash_file(file), file)
+    _add(hash_file(file), name or file)
 
 
 def require_trusted(file: Path, trust: bool) -> str:

@@ -114,8 +114,8 @@ def export_gguf(
             write_atomic(proof_file(output), to_json(proof.record(), indent=2) + "\n")
         else:
             proof_file(output).unlink(missing_ok=True)
+        add_trusted(unproved, output)  # before the file is there: a run that was killed does not export it again
         unproved.replace(output)
-    add_trusted(output)
     return Exported(written, pre, proof)
 
 
