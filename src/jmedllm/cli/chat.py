@@ -21,8 +21,8 @@ def chat(
     model: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE_OR_MODEL]",
-            help="GGUF file or model directory; its server starts and stops with the chat.",
+            metavar="[FILE|RUN|MODEL]",
+            help="GGUF file, run or model directory; its server starts and stops with the chat.",
             show_default="none",
         ),
     ] = None,
@@ -84,12 +84,12 @@ def _client(
 
     if model is None:
         if context is not None or trust:
-            raise InputError("--context and --trust belong to a FILE_OR_MODEL; give one")
+            raise InputError("--context and --trust belong to a FILE, RUN or MODEL; give one")
         url = server.rstrip("/").removesuffix("/v1")
         yield ChatClient(url, key_for(url, key_file))
         return
     if server != _DEFAULT_SERVER or key_file is not None:
-        raise InputError("chat: give either a FILE_OR_MODEL or a --server with its --key-file")
+        raise InputError("chat: give either a FILE, RUN or MODEL, or a --server with its --key-file")
     if not model.exists():
         raise InputError(f"{model}: no such file; write one with: jmedllm deploy gguf RUN --output {model}")
     typer.echo(f"loading {model} ...", err=True)
