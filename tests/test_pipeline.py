@@ -100,8 +100,8 @@ def manifest(folder: Path) -> dict[str, Any]:
 
 def test_stages_are_skipped_and_redone_by_their_inputs(tmp_path: Path) -> None:
     recipe, folder = write_recipe(tmp_path), tmp_path / "run"
-    all_of = dict.fromkeys(("corpus", "mfpt", "mpeft", "merge", "eval", "report"), "done")
-    unchanged = dict.fromkeys(all_of, "unchanged")
+    stages, without = ("corpus", "mfpt", "mpeft", "merge", "eval", "report"), {"deploy": "not"}
+    all_of, unchanged = (dict.fromkeys(stages, state) | without for state in ("done", "unchanged"))
 
     assert run(recipe, folder, until="mfpt") == {"corpus": "done", "mfpt": "done"}
     assert run(recipe, folder) == all_of | {"corpus": "unchanged", "mfpt": "unchanged"}
