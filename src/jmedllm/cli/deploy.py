@@ -77,7 +77,7 @@ def deploy_gguf(
 ) -> None:
     """Export a model as a GGUF file, for llama.cpp, with proof."""
     from jmedllm.deploy.gguf.benchmarks import benchmarks_of
-    from jmedllm.deploy.gguf.export import export_gguf
+    from jmedllm.deploy.gguf.export import export_gguf, proof_file
     from jmedllm.deploy.gguf.source import open_source
     from jmedllm.precision import choose_precision
 
@@ -99,9 +99,10 @@ def deploy_gguf(
     )
     if exported.proof is None:
         typer.echo("not proved: prove it with jmedllm deploy prove before using it")
+        print_ending("deploy", "prove", output, "--against", source, *options(adapter=adapter), wrote=(output,))
     else:
         print_proof(exported.proof)
-    print_ending("deploy", "prove", output, "--against", source, *options(adapter=adapter), wrote=(output,))
+        print_ending("deploy", "serve", output, wrote=(output, proof_file(output)))
 
 
 @deploy_app.command("prove")

@@ -17,11 +17,13 @@ CHATS: Sequence[Sequence[Mapping[str, str]]] = (
 """One turn, several turns, and a system message with white space that must be kept."""
 
 
-def rendered(tokenizer: Tokenizer) -> Iterator[tuple[Sequence[Mapping[str, str]], str]]:
-    """Yield the chats that the model's template takes, with their text; some templates take no system message."""
+def rendered(
+    tokenizer: Tokenizer, chats: Sequence[Sequence[Mapping[str, str]]] = CHATS
+) -> Iterator[tuple[Sequence[Mapping[str, str]], str]]:
+    """Yield those chats that the model's template takes, with their text; some templates take no system message."""
     from jinja2 import TemplateError
 
-    for messages in CHATS:
+    for messages in chats if tokenizer.chat_template else ():
         try:
             text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
         except TemplateError:
@@ -35,7 +37,7 @@ def renders_as_template(server: LlamaServer, tokenizer: Tokenizer) -> bool | Non
 
     It matters to people who send messages to llama.cpp. The proof and `jmedllm deploy serve` send token ids.
     """
-    chats = list(rendered(tokenizer)) if tokenizer.chat_template else []
+    chats = list(rendered(tokenizer))
     if not chats:
         return None
     start = tokenizer.bos_token or ""  # llama.cpp leaves it to the tokenizer

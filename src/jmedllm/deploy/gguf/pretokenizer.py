@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from jmedllm.deploy.divergence import TEXTS
+from jmedllm.deploy.gguf.chats import CHATS, rendered
 from jmedllm.deploy.gguf.vocabulary import MERGE_LIST, Vocabulary, normalization_of
 from jmedllm.deploy.gguf.write import write_vocabulary
 from jmedllm.deploy.llama_cpp import LlamaServer, serving
@@ -130,21 +131,10 @@ def special_texts(tokenizer: Tokenizer) -> list[str]:
 
 def trial_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
     """Return the texts on which rules are tried: `TRICKY`, special tokens in text, chats, built-in texts, `texts`."""
-    tried = (*TRICKY, *special_texts(tokenizer)[:20], *rendered_chats(tokenizer), *TEXTS, *texts)
+    chats = [text for _, text in rendered(tokenizer, CHATS[:2])]
+    tried = (*TRICKY, *special_texts(tokenizer)[:20], *chats, *TEXTS, *texts)
     normalization = normalization_of(tokenizer)
     return [text for text in tried if normalization.can_express(text)]
-
-
-def rendered_chats(tokenizer: Tokenizer) -> list[str]:
-    """Return two chats as the template renders them; none without a template."""
-    if not tokenizer.chat_template:
-        return []
-    asked = {"role": "user", "content": "糖尿病の合併症を三つ挙げてください。"}
-    answered = [asked, {"role": "assistant", "content": "網膜症、腎症、神経障害です。"}, asked]
-    return [
-        str(tokenizer.apply_chat_template(each, tokenize=False, add_generation_prompt=True))
-        for each in ([asked], answered)
-    ]
 
 
 def find_pre_tokenizer(tokenizer: Tokenizer, vocabulary: Vocabulary, texts: Sequence[str]) -> PreTokenizer:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from jmedllm.deploy.endpoint import Endpoint
+
 Message = Mapping[str, str]
 
 Listed = Sequence[tuple[int | str, float]]
@@ -35,6 +37,28 @@ class Written:
     text: str
     ids: tuple[int, ...] | None
     ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model on a server, which each interface asks in its own way.
+
+    Attributes:
+        endpoint: where the server answers.
+        model: name of the model there.
+        title: name and version of the server.
+        takes_ids: whether prompts are token ids; otherwise they are text.
+    """
+
+    endpoint: Endpoint
+    model: str
+    title: str
+    takes_ids: bool = False
+
+    @property
+    def url(self) -> str:
+        """Address of the server."""
+        return self.endpoint.url
 
 
 class Interface(Protocol):

@@ -4,26 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jmedllm.deploy.endpoint import Endpoint
-from jmedllm.deploy.servers.base import Listed, Message, Prompt, UnseenError, Written
+from jmedllm.deploy.servers.base import Listed, Message, Prompt, Served, UnseenError, Written
 
 TOP = 5
 """Number of log-probabilities that OpenAI's interface allows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Completions:
+class Completions(Served):
     """A model on an OpenAI-compatible server; see `Interface`."""
-
-    endpoint: Endpoint
-    model: str
-    title: str
-    takes_ids: bool = False
-
-    @property
-    def url(self) -> str:
-        """Its address."""
-        return self.endpoint.url
 
     def token_ids(self, text: str) -> list[int]:
         """Raise `UnseenError`."""

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jmedllm.deploy.endpoint import Endpoint
-from jmedllm.deploy.servers.base import Listed, Message, Prompt, UnseenError, Written
+from jmedllm.deploy.servers.base import Listed, Message, Prompt, Served, UnseenError, Written
 from jmedllm.errors import InputError
 
 TOP = 20
@@ -17,18 +16,8 @@ _GREEDY = {"temperature": 0, "top_k": 1, "repeat_penalty": 1, "presence_penalty"
 
 
 @dataclass(frozen=True, slots=True)
-class Ollama:
+class Ollama(Served):
     """A model on Ollama; see `Interface`."""
-
-    endpoint: Endpoint
-    model: str
-    title: str
-    takes_ids: bool = False
-
-    @property
-    def url(self) -> str:
-        """Its address."""
-        return self.endpoint.url
 
     def token_ids(self, text: str) -> list[int]:
         """Raise `UnseenError`."""

@@ -9,6 +9,7 @@ import torch
 
 from jmedllm.deploy.divergence import TEXTS
 from jmedllm.deploy.endpoint import Endpoint
+from jmedllm.deploy.gguf import chats
 from jmedllm.deploy.gguf.parity import Agreement
 from jmedllm.deploy.gguf.pretokenizer import Difference, trial_texts
 from jmedllm.deploy.gguf.proof import Proof, prove_server
@@ -45,10 +46,8 @@ ANSWERS = 50
 _ANSWER = 24
 """Tokens of a greedy answer."""
 
-_ASKED = {"role": "user", "content": "糖尿病の合併症を三つ挙げてください。"}
 CHATS: Sequence[Sequence[Message]] = (
-    [_ASKED],
-    [_ASKED, {"role": "assistant", "content": "網膜症、腎症、神経障害です。"}, _ASKED],
+    *chats.CHATS[:2],
     [{"role": "system", "content": "You are a careful assistant."}, {"role": "user", "content": "Is 3.14 > π?\n- no"}],
     [{"role": "user", "content": "  def f(x):\n      return '{x}' # <b>\n"}],
 )
@@ -139,13 +138,13 @@ def prove_served(
 
     prompts = list(_prompts(source, server.takes_ids))
     texts = seen("token ids", lambda: _require_same_ids(server, source.tokenizer))
-    rendered = seen("chat template", lambda: _require_same_chats(server, source.tokenizer))
+    same_chats = seen("chat template", lambda: _require_same_chats(server, source.tokenizer))
     ends = seen("end tokens", lambda: _require_same_ends(server, source, prompts[0]))
     languages = seen("predictions", lambda: _require_close(server, network, source, ceiling, positions))
     if languages is None:
         raise InputError(f"server {server.url}: it cannot be proved: {unseen[-1]}")
     agreement = _compare_answers(server, network, source, prompts[:answers])
-    return ServerProof(server.title, texts, rendered, ends, languages, agreement, unseen)
+    return ServerProof(server.title, texts, same_chats, ends, languages, agreement, unseen)
 
 
 def _require_same_ids(server: Interface, tokenizer: Tokenizer) -> int:
@@ -167,8 +166,8 @@ def _require_same_chats(server: Interface, tokenizer: Tokenizer) -> int:
                 f"server {server.url}: it renders chats with a template, and the model has none; serve it without one"
             )
         raise UnseenError("the model has none")
-    rendered = list(_rendered(tokenizer))
-    for messages, expected in rendered:
+    expected_texts = list(chats.rendered(tokenizer, CHATS))
+    for messages, expected in expected_texts:
         found = server.chat(messages)
         wanted: str | list[int] = expected
         if isinstance(found, list):
@@ -182,19 +181,7 @@ def _require_same_chats(server: Interface, tokenizer: Tokenizer) -> int:
                 f"server {server.url}: it has {shown}: a chat becomes {str(text)[:60]!r} instead of "
                 f"{expected[:60]!r}; serve the model with its own template"
             )
-    return len(rendered)
-
-
-def _rendered(tokenizer: Tokenizer) -> Iterator[tuple[Sequence[Message], str]]:
-    """Yield the chats that the model's template takes, with their text; some templates take no system message."""
-    from jinja2 import TemplateError
-
-    for messages in CHATS:
-        try:
-            text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-        except TemplateError:
-            continue
-        yield messages, str(text)
+    return len(expected_texts)
 
 
 def _without_bos(tokenizer: Tokenizer, text: str) -> str:
@@ -253,8 +240,7 @@ def _places(tokenizer: Tokenizer, ids: Sequence[int], takes_ids: bool, lengths: 
 def _prompts(source: Source, takes_ids: bool) -> Iterator[Prompt]:
     """Yield prompts for greedy answers: rendered chats, then beginnings of the texts of different lengths."""
     tokenizer = source.tokenizer
-    chats = [text for _, text in _rendered(tokenizer)] if tokenizer.chat_template else []
-    for text in chats:
+    for _, text in chats.rendered(tokenizer, CHATS):
         plain = _without_bos(tokenizer, text)
         yield Prompt(plain, tuple(encode(tokenizer, [plain])[0]))
     lengths = range(7, 63, 4)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jmedllm.deploy.endpoint import Endpoint, RefusedError
-from jmedllm.deploy.servers.base import Listed, Message, Prompt, UnseenError, Written
+from jmedllm.deploy.endpoint import RefusedError
+from jmedllm.deploy.servers.base import Listed, Message, Prompt, Served, UnseenError, Written
 
 TOP = 20
 """Number of log-probabilities that vLLM returns without `--max-logprobs`."""
@@ -21,18 +21,10 @@ _FORCED = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Vllm:
+class Vllm(Served):
     """A model on vLLM's server; see `Interface`."""
 
-    endpoint: Endpoint
-    model: str
-    title: str
     takes_ids: bool = True
-
-    @property
-    def url(self) -> str:
-        """Its address."""
-        return self.endpoint.url
 
     def token_ids(self, text: str) -> list[int]:
         """Return the ids of a text."""

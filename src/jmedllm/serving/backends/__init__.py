@@ -35,7 +35,10 @@ async def _transformers(path: Path, options: ServeOptions) -> ServedModel:
     try:
         from jmedllm.serving.backends.transformers import open_transformers
     except ModuleNotFoundError as error:
-        raise InputError(f"{path}: serving a model directory needs {error.name}; pip install 'jmedllm'") from error
+        raise InputError(
+            f"{path}: a model directory needs {error.name}, which is not installed here; install all of jmedllm with "
+            "`pip install .` in its repository, or serve a GGUF file"
+        ) from error
 
     return await open_transformers(path, options)
 
