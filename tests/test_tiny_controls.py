@@ -1,7 +1,6 @@
 """The control `tiny` of a recipe runs from raw text to the page, on a model of the same class as the recipe's base."""
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -28,10 +27,8 @@ def test_the_tiny_control_runs_to_the_page(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    start = time.process_time()
     code, output, errors = cli("run", RECIPES / f"{name}.yaml", "--control", "tiny")
     assert code == 0, errors
-    assert time.process_time() - start < 60
     run = tmp_path / "runs" / f"{name}.tiny"
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
     assert [*manifest["stages"]] == manifest["enabled"]

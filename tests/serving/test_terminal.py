@@ -186,22 +186,33 @@ def test_ctrl_c_stops_an_answer_and_twice_ends(server: ScriptedServer, tmp_path:
     os.close(theirs)
     shown = ""
 
-    def until(text: str) -> None:
+    def is_shown(text: str, seconds: float) -> bool:
         nonlocal shown
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + seconds
         while text not in shown:
-            assert select([ours], [], [], deadline - time.monotonic())[0], shown
+            if not select([ours], [], [], max(deadline - time.monotonic(), 0))[0]:
+                return False
             shown += os.read(ours, 4096).decode(errors="replace")
+        return True
+
+    def until(text: str) -> None:
+        assert is_shown(text, 60), shown
+
+    def interrupt(text: str) -> None:
+        # CPython notes a signal between readline's prompt and its wait for a key, but reads on until the next one.
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            if is_shown(text, 10):
+                return
+        raise AssertionError(shown)
 
     until("> ")
     os.write(ours, b"count\n")
     until(" 12 ")
-    process.send_signal(signal.SIGINT)
-    until("(stopped)\r\n> ")
-    process.send_signal(signal.SIGINT)
-    until("Ctrl-C again ends; /quit, too)\r\n> ")
-    process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 0
+    interrupt("(stopped)\r\n> ")
+    interrupt("Ctrl-C again ends; /quit, too)\r\n> ")
+    interrupt("> \r\n")
+    assert process.wait(60) == 0
     assert "count" in history.read_text()
     assert stat.S_IMODE(history.stat().st_mode) == 0o600
     assert server.ended == ["client left"]
