@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES_ONLY = ("tests", "benchmarks")
-BINARY = {".png", ".sha256"}
+BINARY = {".png", ".sha256", ".crfsuite", ".tsv"}
 DATA = {  # lists of these words, replies of models, and the history of names
     "tools/retired_words.py",
     "tests/test_retired_words.py",

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from jmedllm.cli.deidentify import corpus_deidentify
 from jmedllm.cli.ending import print_ending
 from jmedllm.errors import InputError
 
@@ -15,6 +16,9 @@ corpus_app = typer.Typer(help="Build a clean corpus from raw medical text.", no_
 def _corpus() -> None:
     # With a callback, a single command keeps its name on the command line.
     pass
+
+
+corpus_app.command("deidentify")(corpus_deidentify)
 
 
 @corpus_app.command("build")

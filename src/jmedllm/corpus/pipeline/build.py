@@ -22,7 +22,7 @@ from jmedllm.corpus.pipeline.process_part import WorkDir, finish, places, prepar
 from jmedllm.corpus.pipeline.report import write_reports
 from jmedllm.corpus.pipeline.summary import Summary, gather
 from jmedllm.corpus.pipeline.survey import Survey, survey
-from jmedllm.corpus.readers.inputs import DOCUMENTS, NAME
+from jmedllm.corpus.readers.inputs import DEIDENTIFIED, DOCUMENTS, NAME
 from jmedllm.errors import InputError
 from jmedllm.evaluation.question import Question, question_hash
 from jmedllm.files import (
@@ -89,7 +89,7 @@ def build(config: BuildConfig, questions: Iterable[Question], output: Path, proc
         summary = Summary(
             input_hash=input_hash,
             version=__version__,
-            personal_data_removed=False,
+            personal_data_removed=all((path / DEIDENTIFIED).is_file() for path in config.inputs),
             tokenizer=str(config.tokenizer) if config.tokenizer else None,
             questions=dict(sorted(Counter(f"{each.benchmark} {each.language}" for each in items).items())),
             files={},

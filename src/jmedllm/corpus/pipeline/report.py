@@ -16,6 +16,7 @@ BUILD_STEPS: tuple[BuildStep, ...] = get_args(BuildStep)
 BY: Mapping[str, Column] = {"language": "language", "source": "source", "licence": "license"}
 ARROW = " → "
 PERSONAL_DATA = "personal data: nothing has removed it from this text; check it before you train on it or share it"
+DEIDENTIFIED_DATA = "personal data: jmedllm de-identified every input; no program finds every identifier"
 _EXAMPLES = 10
 _MOST_FILES = 100
 _MOST_REASONS = 6
@@ -80,7 +81,7 @@ def markdown(summary: Summary) -> str:
         for where, question, text in summary.contamination_examples[:_EXAMPLES]
     ]
     parts = [
-        ["# Corpus", "", f"Built by jmedllm {summary.version}. {_sentence(PERSONAL_DATA)}"],
+        ["# Corpus", "", f"Built by jmedllm {summary.version}. {_sentence(_personal_data(summary))}"],
         ["Text after each step:", "", *_table("", counts.by(), tokens)],
         [f"In each cell below: {ARROW.join(BUILD_STEPS)}."],
         *(
@@ -174,6 +175,10 @@ def _table(heading: str, rows: Mapping[tuple[str, ...], Mapping[BuildStep, Amoun
 
 def _cells(amount: Amount, units: tuple[str, ...]) -> list[str]:
     return [f"{getattr(amount, unit):,}" for unit in units]
+
+
+def _personal_data(summary: Summary) -> str:
+    return DEIDENTIFIED_DATA if summary.personal_data_removed else PERSONAL_DATA
 
 
 def _sentence(text: str) -> str:

@@ -55,7 +55,7 @@ class Summary:
     Attributes:
         input_hash: hash of everything that the corpus depends on.
         version: of jmedllm.
-        personal_data_removed: whether personal data was removed from the text. Nothing does so yet.
+        personal_data_removed: whether every input was de-identified by jmedllm.
         inputs: every file below the inputs.
         tokenizer: the file that tokens were counted with; None if they were not counted.
         questions: number of benchmark questions that were searched for, by benchmark and language.

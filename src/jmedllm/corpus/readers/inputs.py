@@ -15,6 +15,9 @@ KINDS = (*LINES, *FORMATS)
 NAME = "corpus.json"
 """The report of a finished corpus. It is written last: a folder that has it is a complete corpus."""
 
+DEIDENTIFIED = "deidentification.json"
+"""The report of a finished de-identification: in a folder that has it, only documents are read."""
+
 DOCUMENTS = "documents-*.jsonl"
 """The document files of a corpus."""
 
@@ -167,7 +170,7 @@ def _why_not(file: Path) -> str:
         return "is hidden; rename it if it should be read"
     if file.name.startswith(_WORD_LOCK):
         return "is a lock file of Word"
-    if (file.parent / NAME).is_file() and not file.match(DOCUMENTS):
+    if any((file.parent / report).is_file() for report in (NAME, DEIDENTIFIED)) and not file.match(DOCUMENTS):
         return "belongs to a finished corpus, of which only the documents are read"
     if kind(file):
         return "" if file.stat().st_size else "is empty"

@@ -1,0 +1,167 @@
+"""The command `jmedllm corpus deidentify`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from jmedllm.cli.ending import print_ending
+from jmedllm.errors import InputError
+
+if TYPE_CHECKING:
+    from jmedllm.corpus.deidentify.evaluate import DeidentificationScores, Share
+    from jmedllm.corpus.deidentify.known import Known
+
+
+def corpus_deidentify(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[PATH]...",
+            help="Files and folders: .txt .md .jsonl .html .pdf .docx, also .gz, .zst.",
+            show_default="none with --evaluate",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory for the text. An interrupted run resumes from here.", show_default="none with --evaluate"
+        ),
+    ] = None,
+    replacement: Annotated[
+        Literal["surrogate", "mask"],
+        typer.Option(help="Replace by surrogate (other names, moved dates) or mask (a tag of the kind)."),
+    ] = "surrogate",
+    known: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="CSV list of known patients or staff; repeat for several. It is read, never stored or logged.",
+            show_default="none",
+        ),
+    ] = None,
+    known_column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HEADER=KIND",
+            help="What a column of the lists is, such as 'Pt name=name'; repeatable.",
+            show_default="known headers",
+        ),
+    ] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep the key of the surrogates in this file, so that a later run draws the same ones.",
+            show_default="dropped",
+        ),
+    ] = None,
+    review: Annotated[
+        bool, typer.Option(help="Also write review.jsonl: uncertain finds with their text, to be checked by hand.")
+    ] = False,
+    field: Annotated[str, typer.Option(help="Key of the text in .jsonl files.")] = "text",
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Number of parallel processes.", show_default="one per CPU core")
+    ] = None,
+    evaluate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.jsonl",
+            help="Measure instead: lines with text and spans of start, end and label.",
+            show_default="none",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Replace names, dates, places and numbers in clinical text."""
+    from jmedllm.corpus.deidentify.lexicon import lexicon
+    from jmedllm.corpus.pipeline.parallel import available_processes
+
+    columns = _columns(known_column or [])
+    if evaluate is not None:
+        if paths or output:
+            raise InputError("--evaluate measures and writes nothing; leave PATH and --output out")
+        from jmedllm.corpus.deidentify.known import read_known
+
+        lists = read_known(known, columns, lexicon()) if known else None
+        _evaluate(evaluate, lists, as_json=as_json)
+        return
+    if not paths or output is None:
+        raise InputError("name the files and --output DIR, or --evaluate FILE.jsonl")
+    from jmedllm.corpus.deidentify.report import REPORT, WARNING
+    from jmedllm.corpus.deidentify.run import DeidentifyConfig, deidentify
+    from jmedllm.files import to_json
+
+    config = DeidentifyConfig(
+        tuple(paths), field, replacement, tuple(known or ()), tuple(sorted(columns.items())), key_file, review
+    )
+    report = deidentify(config, output, processes or available_processes())
+    if as_json:
+        typer.echo(to_json(report.as_json(), indent=2))
+        return
+    typer.echo(f"{report.documents:,} documents, {report.characters:,} characters")
+    for label, count in report.by_label().items():
+        typer.echo(f"{label:13} {count:>9,}")
+    if report.skipped:
+        typer.secho(
+            f"{len(report.skipped):,} files or lines were not read; see {output / REPORT}", err=True, fg="yellow"
+        )
+    typer.secho(WARNING, err=True, fg="yellow")
+    print_ending("corpus", "build", output, "--output", "CORPUS", wrote=(output, output / REPORT))
+
+
+def _columns(options: list[str]) -> dict[str, str]:
+    from jmedllm.corpus.deidentify.known import COLUMNS
+    from jmedllm.errors import unknown
+
+    found = {}
+    for option in options:
+        header, sign, kind = option.rpartition("=")
+        if not sign or not header:
+            raise InputError(f"--known-column {option!r}: expected HEADER=KIND, such as 'Pt name=name'")
+        if kind not in COLUMNS:
+            raise unknown("kind of --known-column", kind, COLUMNS)
+        found[header] = kind
+    return found
+
+
+def _evaluate(file: Path, known: "Known | None", *, as_json: bool) -> None:
+    from dataclasses import asdict
+    from functools import partial
+    from time import process_time
+
+    from jmedllm.corpus.deidentify.evaluate import evaluate, read_annotated
+    from jmedllm.corpus.deidentify.find import find
+    from jmedllm.files import to_json
+
+    texts = read_annotated(file)
+    find("")  # loads lists and model, which the speed does not count
+    began = process_time()
+    scores = evaluate(texts, partial(find, known=known))
+    speed = round(sum(len(each.text) for each in texts) / max(process_time() - began, 1e-9))
+    if as_json:
+        row = asdict(scores) | {
+            "false_alarms_per_10000": scores.false_alarms_per_10000,
+            "characters_per_second": speed,
+        }
+        typer.echo(to_json(row, indent=2))
+        return
+    _print_scores(scores, len(texts), speed)
+
+
+def _print_scores(scores: "DeidentificationScores", texts: int, speed: int) -> None:
+    typer.echo(f"{texts:,} texts; {speed:,} characters a second on one core\n")
+    typer.echo(f"{'recall':16} {'found':>7} {'of':>7}  share [95 % interval]")
+    for row in scores.recall:
+        typer.echo(f"{row.name:16} {row.count:>7,} {row.of:>7,}  {_percent(row)}")
+    typer.echo(
+        f"\nprecision        {scores.precision.count:>7,} {scores.precision.of:>7,}  {_percent(scores.precision)}"
+    )
+    if scores.touched.of:
+        typer.echo(f"clean, touched   {scores.touched.count:>7,} {scores.touched.of:>7,}  {_percent(scores.touched)}")
+        alarms = ", ".join(f"{label} {count:,}" for label, count in scores.false_alarms.items()) or "none"
+        typer.echo(f"false alarms per 10,000 characters of clean text: {scores.false_alarms_per_10000:.2f} ({alarms})")
+
+
+def _percent(row: "Share") -> str:
+    if row.value is None or row.low is None or row.high is None:
+        return "-"
+    return f"{100 * row.value:.1f} % [{100 * row.low:.1f}, {100 * row.high:.1f}]"

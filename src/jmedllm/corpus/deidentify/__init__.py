@@ -1,0 +1,1 @@
+"""Finds and replaces what identifies a person in clinical text."""

@@ -1,0 +1,118 @@
+"""Names and institutions in sentences, with the dictionary and the model."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("sudachipy")
+pytest.importorskip("pycrfsuite")
+
+from jmedllm.corpus.deidentify.evaluate import AnnotatedText, GoldSpan, evaluate, read_annotated
+from jmedllm.corpus.deidentify.find import find
+from jmedllm.corpus.deidentify.known import read_known
+from jmedllm.corpus.deidentify.lexicon import lexicon
+from jmedllm.errors import InputError
+
+
+def found(text: str, label: str = "NAME", known=None) -> list[str]:
+    return [text[span.start : span.end] for span in find(text, known) if span.label == label]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("患者氏名：佐藤　花子　様", ["佐藤　花子"]),
+        ("佐藤さんの長女美咲様より電話。", ["佐藤", "美咲"]),
+        ("主治医：髙橋、担当看護師 渡邊", ["髙橋", "渡邊"]),
+        ("氏名：石塚響希（いしづか きょうき）", ["石塚響希", "いしづか きょうき"]),
+        ("ｻﾄｳ ﾊﾅｺ　65歳 F", ["ｻﾄｳ ﾊﾅｺ"]),
+        ("鈴木先生に報告し、鈴木の指示を受けた。", ["鈴木", "鈴木"]),
+        ("受診者 Taro Yamada 様", ["Taro Yamada"]),
+        ("seen by Dr. Emily Clark at the clinic", ["Dr. Emily Clark"]),
+    ],
+)
+def test_names_are_found_without_their_titles(text: str, names: list[str]) -> None:
+    assert found(text) == names
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "川崎病、橋本病、菊池病、高安動脈炎を鑑別する。",
+        "太田母斑と伊藤母斑。",
+        "改訂長谷川式簡易知能評価スケール 25点。",
+        "Parkinson病、Basedow病、Crohn病。",
+        "Billroth I法で再建。",
+        "McBurney点に圧痛、Blumberg徴候陽性。",
+        "患者様、ご家族様、奥様に説明した。",
+        "網目状様陰影、喘息様発作。",
+        "アムロジピン錠5mg「サワイ」、ツムラ大建中湯。",
+        "主治医、担当看護師で共有。",
+        "自宅近くの診療所を受診した。",
+        "当院内科を紹介受診。",
+        "What is the treatment of Lyme disease in adults?",
+        "日本薬局方の医薬品。",
+    ],
+)
+def test_medical_terms_and_roles_survive(text: str) -> None:
+    assert find(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("医療法人社団 慈聖会 鈴木診療所より紹介。", "医療法人社団 慈聖会 鈴木診療所"),
+        ("前医（豊橋市立病院）で加療。", "豊橋市立病院"),
+        ("特別養護老人ホームやすらぎ苑へ退院となった。", "特別養護老人ホームやすらぎ苑"),
+        ("2年前にすやま眼科で手術歴あり。", "すやま眼科"),
+    ],
+)
+def test_providers_are_found_whole(text: str, name: str) -> None:
+    assert found(text, "HOSPITAL") == [name]
+
+
+def test_a_name_before_a_word_of_a_disease_is_kept_beside_the_person_of_that_name() -> None:
+    assert found("橋本先生が橋本病と診断した。橋本先生に再診。") == ["橋本", "橋本"]
+
+
+def test_known_people_are_found_in_every_spelling(tmp_path: Path) -> None:
+    file = tmp_path / "patients.csv"
+    file.write_text("氏名,カナ,患者ID\n木林 森羅,キバヤシ シンラ,77-8\n", encoding="cp932")
+    known = read_known([file], {}, lexicon())
+    text = "木林森羅、木林 森羅、木林　森羅、キバヤシシンラ、ｷﾊﾞﾔｼ ｼﾝﾗ、Shinra KIBAYASHI、木林さん、ID 77-8"
+    spans = find(text, known)
+    for name in text.removesuffix("さん、ID 77-8").split("、"):
+        at = text.index(name)
+        assert any(span.start <= at and at + len(name) <= span.end for span in spans), name
+    assert "木林" not in repr(known)
+
+
+def test_a_list_without_a_known_column_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "staff.csv"
+    file.write_text("who\n佐藤\n", encoding="utf-8")
+    with pytest.raises(InputError, match="no column is known"):
+        read_known([file], {}, lexicon())
+    assert read_known([file], {"who": "surname"}, lexicon()).families == {"佐藤"}
+
+
+def test_a_span_counts_only_if_every_character_was_found() -> None:
+    texts = [AnnotatedText("佐藤花子が来た", (GoldSpan(0, 4, "NAME"),), "a:1"), AnnotatedText("異常なし", (), "a:2")]
+    half = evaluate(texts, lambda text: find("佐藤さん") if "佐" in text else [])
+    assert [(row.name, row.count, row.of) for row in half.recall] == [("NAME", 0, 1), ("all", 0, 1)]
+    assert (half.precision.value, half.touched.value, half.false_alarms_per_10000) == (1.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"text": 1}, '"spans"'),
+        ({"text": "a", "spans": [{"start": 0}]}, '"end"'),
+        ({"text": "a", "spans": [{"start": 0, "end": 2, "label": "X"}]}, "outside"),
+    ],
+)
+def test_a_wrong_annotation_is_named_with_its_line(tmp_path: Path, row: dict, problem: str) -> None:
+    file = tmp_path / "notes.jsonl"
+    file.write_text(json.dumps(row) + "\n")
+    with pytest.raises(InputError, match=f"notes.jsonl:1: .*{problem}"):
+        read_annotated(file)
