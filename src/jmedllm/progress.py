@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
+from jmedllm.output import visible
 from jmedllm.processes import is_main_process
 
 Advance = Callable[[int, str], None]
@@ -40,7 +41,7 @@ def notice(line: str) -> None:
     if is_main_process():
         if _drawn[0]:
             _draw("")
-        sys.stderr.write(f"note: {line}\n")
+        sys.stderr.write(f"note: {visible(line)}\n")
         sys.stderr.flush()
 
 
@@ -164,7 +165,7 @@ def _fitted(title: str, count: tuple[int, int], note: str, left: str) -> str:
 
 def _draw(line: str) -> None:
     """Replace the line that is drawn on the terminal."""
-    sys.stderr.write(f"\r\x1b[2K{line}")
+    sys.stderr.write(f"\r\x1b[2K{visible(line)}")
     sys.stderr.flush()
     _drawn[0] = bool(line)
 
@@ -199,5 +200,5 @@ def _left(time_left: TimeLeft) -> str:
 
 
 def _write(*parts: str) -> None:
-    sys.stderr.write("  ".join(part for part in parts if part) + "\n")
+    sys.stderr.write(visible("  ".join(part for part in parts if part)) + "\n")
     sys.stderr.flush()

@@ -28,6 +28,7 @@ from jmedllm.cli.score import score
 from jmedllm.cli.tokens import tokens
 from jmedllm.cli.tune import tune
 from jmedllm.errors import InputError, is_out_of_memory
+from jmedllm.output import protect_streams, redact, visible
 from jmedllm.processes import is_reporting
 
 app = typer.Typer(
@@ -83,6 +84,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for file names that are not UTF-8
+    protect_streams()
     try:
         code = app(prog_name="jmedllm", standalone_mode=False)
     except InputError as error:
@@ -123,5 +125,5 @@ def main() -> None:
 
 def _fail(message: str, code: int) -> None:
     if is_reporting():
-        typer.secho(f"error: {message}", err=True, fg="red")
+        typer.secho(f"error: {visible(redact(message))}", err=True, fg="red")
     sys.exit(code)

@@ -1,7 +1,6 @@
 """A chat in the terminal, and questions from a pipe."""
 
 import math
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
@@ -11,6 +10,7 @@ from typing import Any
 
 from jmedllm.errors import InputError
 from jmedllm.files import to_json, write_atomic
+from jmedllm.output import visible
 from jmedllm.serving.choices import MOST_ANSWERS, Layout, MultipleChoiceQuestion, find_choices, question_prompt
 from jmedllm.serving.client import ChatClient, ServedName
 
@@ -26,17 +26,8 @@ _SAMPLING: Mapping[str, Callable[[str], float]] = {
 }
 """Settings of /set, and how each is read."""
 
-_HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff"
-    "\ufff9-\ufffb\U000e0000-\U000e007f]"
-)
 _BAR = 24
 _UNCALIBRATED = "probabilities among these choices; not calibrated: 90 % does not mean right 9 times out of 10"
-
-
-def visible(text: str) -> str:
-    """Return a text with control characters and marks of direction as escapes: a terminal would obey them."""
-    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 @dataclass
