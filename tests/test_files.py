@@ -84,7 +84,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models
 from jmedllm.training.packing import save_blocks
 from jmedllm.errors import InputError
-from jmedllm.files import append_private_jsonl, atomic_folder, write_atomic
+from jmedllm.files import append_jsonl, atomic_folder, write_atomic
 
 folder = Path(sys.argv[1])
 numbers = np.zeros((100, 100), np.int32)
@@ -119,7 +119,7 @@ print(sorted(path.name for path in folder.iterdir()))
 rows = folder / "rows.jsonl"
 for length in (500, 900, 300):  # the second does not fit, and the third must not continue its part
     try:
-        append_private_jsonl(rows, ["x" * length])
+        append_jsonl(rows, ["x" * length])
     except InputError as error:
         print(str(error).replace(str(folder), "DISK"))
 print([len(line) for line in rows.read_text().splitlines()])

@@ -15,31 +15,49 @@ from typing import Any, BinaryIO
 from jmedllm.errors import InputError, NoSuchPathError
 from jmedllm.parsing import EncodingError, decode_utf8, parse_json
 
-PRIVATE = 0o600
-"""Mode of files that only their owner may read."""
+PRIVATE_FILE = 0o600
+"""Mode of the files that jmedllm creates: they may contain text of patients, and only their owner may read them."""
+
+PRIVATE_FOLDER = 0o700
+"""Mode of the folders that jmedllm creates."""
+
+_PRIVATE_UMASK = 0o077
 
 
-def write_atomic(path: Path, text: str, *, private: bool = False) -> None:
-    """Write `text` to `path` atomically, through a temporary file in the same folder.
+def create_private_files() -> None:
+    """Let only the owner read what this process, its libraries and its children create from now on.
 
-    Args:
-        private: whether only the owner may read the file.
+    Called once by the command line. It replaces the user's umask; files and folders that exist keep their modes.
+    """
+    os.umask(_PRIVATE_UMASK)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its missing parents, for their owner only; those that exist keep their modes.
+
+    Raises:
+        OSError: a file is in its place, or it cannot be created.
+    """
+    if not folder.parent.exists():
+        make_folder(folder.parent)
+    folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write `text` to `path` atomically, through a temporary file in the same folder; only the owner may read it.
 
     Raises:
         InputError: the disk is full or `path` cannot be written; nothing is left behind.
     """
-    with atomic_file(path, private=private) as handle:
+    with atomic_file(path) as handle:
         handle.write(text.encode())
 
 
 @contextmanager
-def atomic_file(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file in the same folder that replaces `path` when the block ends without an error.
 
-    A device such as /dev/stdout or /dev/null is written directly.
-
-    Args:
-        private: whether only the owner may read the file.
+    Only the owner may read it. A device such as /dev/stdout or /dev/null is written directly.
 
     Raises:
         InputError: the disk is full or `path` cannot be written; nothing is left behind.
@@ -50,10 +68,8 @@ def atomic_file(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
             with path.open("wb") as handle:
                 yield handle
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as handle:
-            if private:
-                os.fchmod(handle.fileno(), PRIVATE)
+        make_folder(path.parent)
+        with open(temporary, "wb", opener=open_private) as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
@@ -122,8 +138,8 @@ def locked(folder: Path) -> Iterator[None]:
         InputError: another process uses the folder, or it cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / LOCK).open("a")
+        make_folder(folder)
+        handle = open(folder / LOCK, "a", opener=open_private)  # noqa: SIM115 - closed below
     except OSError as error:
         raise unwritable(folder, error) from error
     with handle:
@@ -153,16 +169,17 @@ def _in_use(folder: Path) -> InputError:
     return InputError(f"{folder} is in use by another jmedllm process; choose another --output")
 
 
-def write_jsonl(path: Path, rows: Iterable[Any], *, private: bool = False) -> None:
-    """Write one JSON value per line, atomically; if `private`, only the owner may read the file."""
-    write_atomic(path, "".join(to_json(row) + "\n" for row in rows), private=private)
+def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
+    """Write one JSON value per line, atomically."""
+    write_atomic(path, "".join(to_json(row) + "\n" for row in rows))
 
 
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, PRIVATE)
+def open_private(path: str | Path, flags: int) -> int:
+    """Open a file for `open(..., opener=open_private)`: only the owner may read a new one, whatever the umask."""
+    return os.open(path, flags, PRIVATE_FILE)
 
 
-def append_private_jsonl(path: Path, rows: Iterable[Any]) -> None:
+def append_jsonl(path: Path, rows: Iterable[Any]) -> None:
     """Append one JSON value per line, and flush them to the operating system.
 
     Only the owner can read a new file. If the disk is full, nothing is appended.
@@ -172,7 +189,7 @@ def append_private_jsonl(path: Path, rows: Iterable[Any]) -> None:
     """
     text = "".join(to_json(row) + "\n" for row in rows)
     try:
-        with open(path, "ab", buffering=0, opener=_open_private) as handle:
+        with open(path, "ab", buffering=0, opener=open_private) as handle:
             end = os.fstat(handle.fileno()).st_size
             try:
                 _write_all(handle, text.encode())
@@ -328,7 +345,7 @@ def atomic_folder(path: Path, mark: str) -> Iterator[Path]:
     temporary = _neighbour(path)
     sweep(path.parent, re.escape(path.name))
     try:
-        temporary.mkdir(parents=True)
+        make_folder(temporary)
         yield temporary
         for written in (*temporary.rglob("*"), temporary):
             _sync(written)
@@ -358,7 +375,7 @@ def temporary_folder_beside(path: Path) -> Iterator[Path]:
     folder = _neighbour(name)
     sweep(path.parent, re.escape(name.name))
     try:
-        folder.mkdir(parents=True)
+        make_folder(folder)
     except OSError as error:
         raise unwritable(path, error) from error
     try:

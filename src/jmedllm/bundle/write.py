@@ -69,8 +69,9 @@ def write_bundle(model: BundledModel, output: Path, target: Target, local: Path 
         for name, content in _texts(model, wheels, components, target).items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
-        (folder / "run.sh").chmod(0o755)
-        return Bundle(*_seal(folder, digests), components)
+        sealed = _seal(folder, digests)
+        _open_to_all(folder)
+        return Bundle(*sealed, components)
 
 
 def _wheels(model: BundledModel, folder: Path, target: Target, local: Path | None) -> list[Wheel]:
@@ -136,6 +137,12 @@ def _rendered(name: str, values: Mapping[str, Any]) -> str:
         loader=FileSystemLoader(_TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
     return environment.get_template(name).render(values)
+
+
+def _open_to_all(folder: Path) -> None:
+    """Let every user read a bundle: another machine serves it as a user of its own."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() or path.name == "run.sh" else 0o644)
 
 
 def _seal(folder: Path, digests: Mapping[str, str]) -> tuple[int, int, str]:

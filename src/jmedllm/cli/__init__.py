@@ -28,6 +28,7 @@ from jmedllm.cli.score import score
 from jmedllm.cli.tokens import tokens
 from jmedllm.cli.tune import tune
 from jmedllm.errors import InputError, is_out_of_memory
+from jmedllm.files import create_private_files
 from jmedllm.output import protect_streams, redact, visible
 from jmedllm.processes import is_reporting
 
@@ -81,6 +82,7 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line; invalid input is reported in one line, with exit code 2."""
+    create_private_files()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for file names that are not UTF-8

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from jmedllm.errors import InputError
+from jmedllm.files import open_private
 
 if TYPE_CHECKING:
     from jmedllm.serving.client import ChatClient
@@ -109,7 +110,7 @@ def _line_editing(history: Path | None) -> Iterator[None]:
         return
     if history is not None:
         try:
-            os.close(os.open(history, os.O_RDWR | os.O_CREAT, 0o600))
+            os.close(open_private(history, os.O_RDWR | os.O_CREAT))
             readline.read_history_file(history)
         except OSError as error:
             raise InputError(f"--history {history}: {error.strerror}; give another file") from error

@@ -52,7 +52,7 @@ def deploy_serve(
     import asyncio
 
     from jmedllm.errors import InputError, not_installed
-    from jmedllm.files import append_private_jsonl
+    from jmedllm.files import append_jsonl
 
     try:
         from jmedllm.serving.limits import Limits
@@ -63,7 +63,7 @@ def deploy_serve(
     if not model.exists():
         raise InputError(f"{model}: no such file; write one with: jmedllm deploy gguf RUN --output {model}")
     if log_prompts is not None:
-        append_private_jsonl(log_prompts, [])
+        append_jsonl(log_prompts, [])
         if log_prompts.is_file() and log_prompts.stat().st_mode & 0o077:
             raise InputError(f"{log_prompts}: other users can read this file; run: chmod 600 {log_prompts}")
     options = ServeOptions(backend=backend, slots=slots, context=context, threads=threads, trust=trust)

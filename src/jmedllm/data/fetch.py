@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 from jmedllm.data.catalogue import File, Source, find
 from jmedllm.data.transport import download
 from jmedllm.errors import InputError
-from jmedllm.files import hash_file, read_jsonl
+from jmedllm.files import hash_file, make_folder, read_jsonl
 from jmedllm.progress import progress
 
 SCHEMES = ("http", "https", "file")
@@ -106,7 +106,7 @@ def _require_lines(file: File, path: Path, url: str) -> None:
 def _fetch(file: File, path: Path, url: str, *, from_upstream: bool) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         download(url, temporary)
         if from_upstream and file.convert is not None:
             temporary.write_bytes(file.convert(temporary.read_bytes()))

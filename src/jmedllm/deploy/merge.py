@@ -16,7 +16,7 @@ from jmedllm.deploy.divergence import TEXTS, Divergence, divergence
 from jmedllm.deploy.fold import file_changes, layout, stored_tensors
 from jmedllm.deploy.shards import Change, rewrite
 from jmedllm.errors import InputError
-from jmedllm.files import atomic_folder, is_vacant, to_json, write_atomic
+from jmedllm.files import atomic_folder, is_vacant, make_folder, to_json, write_atomic
 from jmedllm.models.adapters import quantization_of, require_adapter
 from jmedllm.models.conversion.dequantize import dequantize
 from jmedllm.models.folder import (
@@ -127,7 +127,7 @@ def _plain(base: Path, beside: Path) -> Iterator[Path]:
     if stored_quantization_of(base) is None:
         yield base
         return
-    beside.mkdir(parents=True, exist_ok=True)
+    make_folder(beside)
     with TemporaryDirectory(prefix=".dequantized-", dir=beside) as folder:
         dequantize(base, Path(folder) / "model", torch.bfloat16)
         yield Path(folder) / "model"

@@ -89,6 +89,6 @@ def _add(digest: str, file: Path) -> None:
         return
     lines = "".join(f"{each}  {name}\n" for each, name in [*known, (digest, str(file.resolve()))])
     try:
-        write_atomic(path, lines, private=True)
+        write_atomic(path, lines)
     except InputError as error:  # a service may have no home directory
         notice(f"{file} is not in the list of trusted files ({error}); give --trust where you load it")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.order import ROTATION_MARK, SAMPLE_MARK
-from jmedllm.files import append_private_jsonl, cut_unfinished_line, hash_text, read_jsonl, to_json, write_jsonl
+from jmedllm.files import append_jsonl, cut_unfinished_line, hash_text, read_jsonl, to_json, write_jsonl
 from jmedllm.models.backends.base import EARLY_STOP, Failure, is_truncated
 from jmedllm.models.thoughts import SPECIAL_TOKEN, Thought, split_reply
 
@@ -195,12 +195,12 @@ def read_samples(path: Path, *, repair: bool = False) -> dict[str, Sample]:
 
 def append_samples(path: Path, samples: Iterable[Sample]) -> None:
     """Append samples, and flush them to the operating system."""
-    append_private_jsonl(path, map(_values, samples))
+    append_jsonl(path, map(_values, samples))
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:
     """Rewrite all samples atomically."""
-    write_jsonl(path, map(_values, samples), private=True)
+    write_jsonl(path, map(_values, samples))
 
 
 def samples_hash(samples: Iterable[Sample]) -> str:
@@ -236,7 +236,7 @@ def _are_item_scores(value: Any) -> bool:
 
 def write_scores(path: Path, scored: Iterable[ScoredItem]) -> None:
     """Write all item scores, atomically."""
-    write_jsonl(path, map(_values, scored), private=True)
+    write_jsonl(path, map(_values, scored))
 
 
 def read_judge_replies(path: Path, *, repair: bool = False) -> dict[ReplyKey, JudgeReply]:
@@ -248,7 +248,7 @@ def read_judge_replies(path: Path, *, repair: bool = False) -> dict[ReplyKey, Ju
 
 def append_judge_replies(path: Path, replies: Iterable[JudgeReply]) -> None:
     """Append judge replies, and flush them to the operating system."""
-    append_private_jsonl(path, map(_values, replies))
+    append_jsonl(path, map(_values, replies))
 
 
 def _rows(path: Path, kind: type[Any]) -> Iterable[dict[str, Any]]:

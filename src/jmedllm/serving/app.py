@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jmedllm.errors import InputError
-from jmedllm.files import append_private_jsonl
+from jmedllm.files import append_jsonl
 from jmedllm.serving.answer import Usage, answer, prompt_of, render_prompt
 from jmedllm.serving.answering import LEFT, Answering, error_body
 from jmedllm.serving.fields import (
@@ -216,7 +216,7 @@ class Front:
         write_log(log.line())
         if self.service.prompt_log is not None and log.reply is not None:
             try:
-                append_private_jsonl(self.service.prompt_log, [log.reply.record()])
+                append_jsonl(self.service.prompt_log, [log.reply.record()])
             except InputError as error:  # the answer has arrived
                 write_log(f"{log.id} is not in the log of prompts: {error}")
 

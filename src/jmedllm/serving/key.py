@@ -2,13 +2,13 @@
 
 import hashlib
 import hmac
-import os
 import secrets
 import stat
 from pathlib import Path
 
 from jmedllm.deploy.trust import trusted_list
 from jmedllm.errors import InputError
+from jmedllm.files import make_folder, open_private
 
 _SHORTEST = 16
 
@@ -24,8 +24,8 @@ def read_or_create_key(file: Path | None = None) -> str:
     """
     file = file or trusted_list().with_name("key")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as handle:
+        make_folder(file.parent)
+        with open(file, "x", encoding="ascii", opener=open_private) as handle:
             handle.write(f"{secrets.token_urlsafe(32)}\n")
     except FileExistsError:
         pass

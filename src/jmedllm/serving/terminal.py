@@ -329,7 +329,7 @@ def _save(rest: str, conversation: Conversation, terminal: Terminal) -> None:
     for turn in conversation.turns:
         shares = [f"* {text}: {100 * share:.1f} %" for text, share in turn.shares.items()]
         parts += ["## Question", turn.content, "## Answer", turn.answer, *(["\n".join(shares)] if shares else [])]
-    write_atomic(Path(rest).expanduser(), "\n\n".join(parts) + "\n", private=True)
+    write_atomic(Path(rest).expanduser(), "\n\n".join(parts) + "\n")
     terminal.line(f"wrote: {visible(rest)}")
 
 

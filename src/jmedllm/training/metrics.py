@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 
 from jmedllm.errors import not_installed
-from jmedllm.files import cut_unfinished_line, read_jsonl, to_json, unwritable, write_jsonl
+from jmedllm.files import cut_unfinished_line, make_folder, open_private, read_jsonl, to_json, unwritable, write_jsonl
 from jmedllm.processes import broadcast_from_rank0, is_main_process
 
 METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
@@ -78,9 +78,9 @@ class _AppendFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         with self._written():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             # Unbuffered: otherwise closing the file would retry a write that failed on a full disk.
-            self._handle = path.open("ab", buffering=0)
+            self._handle = open(path, "ab", buffering=0, opener=open_private)  # noqa: SIM115 - closed by close()
 
     def add(self, piece: bytes) -> None:
         with self._written():

@@ -28,7 +28,7 @@ def read_key(path: Path) -> bytes:
         InputError: the file has no key, or cannot be written.
     """
     if not path.exists():
-        write_atomic(path, new_key().hex() + "\n", private=True)
+        write_atomic(path, new_key().hex() + "\n")
     try:
         key = bytes.fromhex(path.read_text(encoding="ascii").strip())
     except (OSError, ValueError):

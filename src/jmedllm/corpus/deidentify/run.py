@@ -28,7 +28,17 @@ from jmedllm.corpus.pipeline.survey import CorpusPart, Survey, survey
 from jmedllm.corpus.readers.inputs import DEIDENTIFIED, DOCUMENTS, Skipped, file_of
 from jmedllm.corpus.readers.reader import read
 from jmedllm.errors import InputError
-from jmedllm.files import LOCK, atomic_file, hash_file, hash_text, locked, read_json, to_json, write_atomic
+from jmedllm.files import (
+    LOCK,
+    atomic_file,
+    hash_file,
+    hash_text,
+    locked,
+    make_folder,
+    read_json,
+    to_json,
+    write_atomic,
+)
 from jmedllm.progress import progress
 
 Mode = Literal["surrogate", "mask"]
@@ -90,8 +100,6 @@ def deidentify(config: DeidentifyConfig, output: Path, processes: int) -> Deiden
     surveyed = survey(config.inputs, config.field)
     _require_separate(config, output)
     _known(config.known, config.columns)  # an error of a list comes before the first document
-    output.mkdir(parents=True, exist_ok=True, mode=0o700)
-    output.chmod(0o700)
     with locked(output):
         input_hash = _input_hash(config, surveyed)
         finished = read_json(output / DEIDENTIFIED) if (output / DEIDENTIFIED).is_file() else {}
@@ -101,7 +109,7 @@ def deidentify(config: DeidentifyConfig, output: Path, processes: int) -> Deiden
         for other in (output / _WORK).glob("*"):
             if other != folder:
                 shutil.rmtree(other)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(folder)
         work = _Work(folder, config, _key(config, folder))
         jobs = [job for job in enumerate(surveyed.parts) if not (folder / f"{job[0]:05d}.json").exists()]
         with progress("de-identify", len(surveyed.parts), len(surveyed.parts) - len(jobs)) as advance:
@@ -114,7 +122,7 @@ def _key(config: DeidentifyConfig, folder: Path) -> bytes:
     if config.key_file:
         return read_key(config.key_file)
     if not (folder / _KEY).exists():
-        write_atomic(folder / _KEY, new_key().hex(), private=True)
+        write_atomic(folder / _KEY, new_key().hex())
     return read_key(folder / _KEY)
 
 
@@ -130,8 +138,8 @@ def _part(job: tuple[int, CorpusPart], work: _Work) -> None:
     known = _known(config.known, config.columns)
     documents = characters = 0
     with (
-        atomic_file(work.folder / f"{number:05d}.jsonl", private=True) as texts,
-        atomic_file(work.folder / f"{number:05d}.review", private=True) as review,
+        atomic_file(work.folder / f"{number:05d}.jsonl") as texts,
+        atomic_file(work.folder / f"{number:05d}.review") as review,
     ):
         for document in (each for byte_range in part for each in read(byte_range, config.field)):
             if isinstance(document, Skipped):
@@ -149,7 +157,7 @@ def _part(job: tuple[int, CorpusPart], work: _Work) -> None:
                     review.write((to_json(_to_review(document.where, document.text, span)) + "\n").encode())
     rows = [[*key, count] for key, count in sorted(counts.items())]
     report = {"documents": documents, "characters": characters, "counts": rows, "skipped": skipped}
-    write_atomic(work.folder / f"{number:05d}.json", to_json(report), private=True)
+    write_atomic(work.folder / f"{number:05d}.json", to_json(report))
 
 
 def _replaced(mode: Mode, text: str, spans: list[Span], keyed: Keyed) -> str:
@@ -197,7 +205,7 @@ def _publish(
         if stale.name not in written:
             stale.unlink(missing_ok=True)
     if config.review:
-        with atomic_file(output / _REVIEW, private=True) as lines:
+        with atomic_file(output / _REVIEW) as lines:
             for number in range(len(parts)):
                 lines.write((folder / f"{number:05d}.review").read_bytes())
     for name, path in written.items():
@@ -218,8 +226,8 @@ def _publish(
         + [row for part in parts for row in part["skipped"]],
         files={name: hash_file(output / name) for name in written},
     )
-    write_atomic(output / REPORT, as_markdown(report), private=True)
-    write_atomic(output / DEIDENTIFIED, to_json(report.as_json(), indent=2) + "\n", private=True)
+    write_atomic(output / REPORT, as_markdown(report))
+    write_atomic(output / DEIDENTIFIED, to_json(report.as_json(), indent=2) + "\n")
     shutil.rmtree(output / _WORK)
     return report
 

@@ -57,7 +57,7 @@ def prepare(job: tuple[int, CorpusPart], work_dir: WorkDir) -> None:
     read_from: dict[str, list[int]] = {}
     count = _counter(work_dir.tokenizer)
     with (
-        atomic_file(work_dir.file(number, "cleaned.jsonl"), private=True) as texts,
+        atomic_file(work_dir.file(number, "cleaned.jsonl")) as texts,
         atomic_file(work_dir.file(number, "signatures")) as signatures,
     ):
         for found in (each for byte_range in part for each in read(byte_range, work_dir.field)):
@@ -87,7 +87,7 @@ def prepare(job: tuple[int, CorpusPart], work_dir: WorkDir) -> None:
         "emptied": emptied,
         "cleaning": cleaning.report(),
     }
-    write_atomic(work_dir.file(number, "cleaned.json"), to_json(report) + "\n", private=True)
+    write_atomic(work_dir.file(number, "cleaned.json"), to_json(report) + "\n")
 
 
 def finish(number: int, work_dir: WorkDir) -> None:
@@ -96,7 +96,7 @@ def finish(number: int, work_dir: WorkDir) -> None:
     index = _index(work_dir.index)
     counts, contaminated, kept_from = Counts(), [], Counter[str]()
     count = _counter(work_dir.tokenizer)
-    with atomic_file(work_dir.file(number, "finished.jsonl"), private=True) as texts:
+    with atomic_file(work_dir.file(number, "finished.jsonl")) as texts:
         for position, (document, tokens) in enumerate(_cleaned(work_dir.file(number, "cleaned.jsonl"))):
             if str(position) in duplicates:
                 continue
@@ -115,7 +115,7 @@ def finish(number: int, work_dir: WorkDir) -> None:
                 texts.write(as_line(kept))
                 kept_from[file_of(document.where)] += 1
     report = {"kept": kept_from, "counts": counts.rows(), "contaminated": contaminated}
-    write_atomic(work_dir.file(number, "finished.json"), to_json(report) + "\n", private=True)
+    write_atomic(work_dir.file(number, "finished.json"), to_json(report) + "\n")
 
 
 def _named(document: Document, hit: Hit) -> dict[str, str]:

@@ -26,11 +26,11 @@ _EXAMPLE_CHARACTERS = 60
 
 def write_reports(work_dir: WorkDir, output: Path, summary: Summary) -> None:
     """Write removed.jsonl, corpus.md and corpus.json, each atomically."""
-    with atomic_file(output / "removed.jsonl", private=True) as handle:
+    with atomic_file(output / "removed.jsonl") as handle:
         for row in chain(_not_read(summary), _removed(work_dir, summary)):
             handle.write((to_json(row) + "\n").encode())
-    write_atomic(output / "corpus.md", markdown(summary), private=True)
-    write_atomic(output / NAME, to_json(asdict(summary), indent=1) + "\n", private=True)
+    write_atomic(output / "corpus.md", markdown(summary))
+    write_atomic(output / NAME, to_json(asdict(summary), indent=1) + "\n")
 
 
 def _not_read(summary: Summary) -> Iterator[dict[str, Any]]:

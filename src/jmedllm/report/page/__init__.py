@@ -53,7 +53,7 @@ def write_page(
     Raises:
         InputError: the file cannot be written.
     """
-    write_atomic(path, page(collected, questions, title, training, deployed), private=True)
+    write_atomic(path, page(collected, questions, title, training, deployed))
 
 
 def page(
