@@ -5,10 +5,12 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from io import TextIOWrapper
+from typing import NoReturn
 
 import typer
 from typer.exceptions import Abort, TyperException
 
+from jmedllm import offline
 from jmedllm.cli.chat import chat
 from jmedllm.cli.compare import compare
 from jmedllm.cli.convert import convert
@@ -80,9 +82,27 @@ _INTERRUPTED = 130
 """Exit code that typer returns after Ctrl-C, and ours for Ctrl-C and Ctrl-D at a prompt."""
 
 
+_REFUSED = "{}; it was refused, because this command works offline (docs/offline.md)"
+
+
 def main() -> None:
-    """Run the command line; invalid input is reported in one line, with exit code 2."""
+    """Run the command line; invalid input is reported in one line, with exit code 2.
+
+    So is what left, or would have left, this machine: also if a library ignored that it was refused.
+    """
     create_private_files()
+    offline.install()
+    try:
+        _run()
+    except Exception:
+        if offline.blocked():  # which the error follows from
+            _end(2)
+        raise
+    finally:
+        offline.uninstall()
+
+
+def _run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for file names that are not UTF-8
@@ -90,12 +110,12 @@ def main() -> None:
     try:
         code = app(prog_name="jmedllm", standalone_mode=False)
     except InputError as error:
-        _fail(str(error), 2)
+        _end(2) if _is_refusal(error) else _fail(str(error), 2)
     except TyperException as error:
         message = error.format_message()
         if message.startswith("Usage:"):  # without a command, print the help
             typer.echo(message)
-            sys.exit(2)
+            _end(2)
         _fail(message, 2)
     except Abort as error:
         if error.__cause__ is not None:  # an EOFError that is not from a prompt
@@ -122,10 +142,26 @@ def main() -> None:
     else:
         if code == _INTERRUPTED:
             _fail("interrupted; run the same command again to resume", _INTERRUPTED)
-        sys.exit(code)
+        _end(code)
 
 
-def _fail(message: str, code: int) -> None:
-    if is_reporting():
-        typer.secho(f"error: {visible(redact(message))}", err=True, fg="red")
-    sys.exit(code)
+def _fail(message: str, code: int) -> NoReturn:
+    _end(code, message)
+
+
+def _end(code: int, *messages: str) -> NoReturn:
+    """End with messages, and with a line that names what was refused, if anything was."""
+    refused = offline.blocked()
+    more = f" and {len(refused) - 1:,} more" if len(refused) > 1 else ""
+    lines = [*messages, *([_REFUSED.format(refused[0] + more)] if refused else [])]
+    if lines and is_reporting():
+        for line in lines:
+            typer.secho(f"error: {visible(redact(line))}", err=True, fg="red")
+    sys.exit(2 if refused else code)
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    """Return whether an error comes from a refused connection, which has a line of its own."""
+    while error is not None and not isinstance(error, offline.BlockedError):
+        error = error.__cause__ or error.__context__
+    return error is not None

@@ -5,8 +5,10 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from jmedllm.errors import InputError
+from jmedllm.offline import allow
 
 PAUSES = (1.0, 4.0, 15.0)
 """Seconds to wait before each further attempt after a temporary error."""
@@ -23,6 +25,22 @@ BLOCK = 1 << 20
 
 class _TemporaryError(Exception):
     """An error that may not occur at the next attempt."""
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects: files of GitHub and Hugging Face are on other hosts."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        return super().redirect_request(req, fp, code, msg, headers, _allowed(newurl))
+
+
+_OPENER = urllib.request.build_opener(_Redirects)
+
+
+def _allowed(url: str) -> str:
+    if not url.startswith("file:"):
+        allow(url, "a request for a file")
+    return url
 
 
 def download(url: str, target: Path) -> None:
@@ -59,7 +77,7 @@ def _attempt(url: str, target: Path) -> None:
 
 def _open(url: str) -> http.client.HTTPResponse:
     try:
-        response: http.client.HTTPResponse = urllib.request.urlopen(url, timeout=TIMEOUT)
+        response: http.client.HTTPResponse = _OPENER.open(_allowed(url), timeout=TIMEOUT)
         return response
     except urllib.error.HTTPError as error:
         if error.code in TEMPORARY_STATUSES:

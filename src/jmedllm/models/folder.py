@@ -1,14 +1,15 @@
 """Model directories: location, fingerprint and completeness."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from jmedllm.errors import InputError, NoSuchPathError
 from jmedllm.files import hash_file, hash_text, read_json, to_json
-from jmedllm.models.libraries import go_offline
+from jmedllm.offline import allow
 from jmedllm.progress import notice
 
 Quantization = Literal["none", "nf4"]
@@ -100,15 +101,14 @@ def resolve(name: str, *, revision: str | None = None, download: bool = False) -
     if not is_hub_id(name):
         home = "; ~ is not expanded here, write the whole path" if name.startswith("~") else ""
         raise NoSuchPathError(Path(name), f"model {name!r}: no such directory{home}")
-    if not download:
-        go_offline()
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(
-            snapshot_download(name, revision=revision, local_files_only=not download, allow_patterns=_HUB_FILES)
-        )
+        with _online() if download else nullcontext():
+            return Path(
+                snapshot_download(name, revision=revision, local_files_only=not download, allow_patterns=_HUB_FILES)
+            )
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         if download:
             raise InputError(f"model {name!r}: download failed: {str(error).splitlines()[0]}") from error
@@ -116,6 +116,22 @@ def resolve(name: str, *, revision: str | None = None, download: bool = False) -
             f"model {name!r}: no such directory, and not in the local Hugging Face cache; "
             "give a directory or allow one download with --download"
         ) from None
+
+
+@contextmanager
+def _online() -> Iterator[None]:
+    """Let huggingface_hub reach the hub, and the hosts of its files, in this block."""
+    from huggingface_hub import constants
+
+    allow(constants.ENDPOINT, "the name of a model")
+    allow(".hf.co", "requests for its files")
+    # Xet's client is written in Rust, where nobody sees with which hosts it connects.
+    before = constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET
+    constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET = False, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET = before
 
 
 def require_model(folder: Path) -> None:

@@ -1,14 +1,7 @@
-"""Configure the Hugging Face libraries: no network calls, no output on the terminal."""
+"""Configure the Hugging Face libraries: no output on the terminal."""
 
-import os
 import warnings
 from logging import ERROR, getLogger
-
-
-def go_offline() -> None:
-    """Forbid calls to the hub and telemetry; works only before the libraries are first imported."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 
 def be_quiet() -> None:

@@ -24,7 +24,7 @@ from jmedllm.models.adapters import (
 from jmedllm.models.classes import class_for, sees, whole_class_for
 from jmedllm.models.folder import Quantization, require_model
 from jmedllm.models.layers import parts_beside_text
-from jmedllm.models.libraries import be_quiet, go_offline
+from jmedllm.models.libraries import be_quiet
 from jmedllm.models.weights.dequantized import STORED_NAMES, DequantizedTensor, dequantized
 from jmedllm.models.weights.mapping import conversions
 from jmedllm.models.weights.quantization import (
@@ -76,7 +76,6 @@ def read_config(folder: Path) -> Any:
     Raises:
         InputError: the file is missing or broken, or of an architecture that transformers does not know.
     """
-    go_offline()
     from transformers import AutoConfig
 
     with loading(f"model {folder}"):
@@ -129,7 +128,6 @@ def _load(folder: Path, *, dequantize: bool = False, **options: Any) -> Any:
     Raises:
         InputError: the directory is not a loadable model, or its tensors do not match its class.
     """
-    go_offline()
     require_model(folder)
     be_quiet()
     if "device_map" in options and options != _STRUCTURE:

@@ -10,7 +10,7 @@ from jmedllm.files import read_json
 from jmedllm.models.chat import ChatTemplate, with_pictures
 from jmedllm.models.classes import sees
 from jmedllm.models.folder import PROCESSOR_FILES
-from jmedllm.models.libraries import be_quiet, go_offline
+from jmedllm.models.libraries import be_quiet
 from jmedllm.models.loading import loading, read_config
 
 Processor = Any  # transformers.ProcessorMixin
@@ -42,7 +42,6 @@ def load_processor(folder: Path) -> Processor:
     Raises:
         InputError: its files are missing or broken, or a package that it needs is not installed.
     """
-    go_offline()
     from transformers import ProcessorMixin
 
     be_quiet()

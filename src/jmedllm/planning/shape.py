@@ -15,7 +15,7 @@ from jmedllm.models.classes import class_for
 from jmedllm.models.experts import chosen_experts, expert_layers
 from jmedllm.models.folder import is_hub_id, require_no_gguf, require_unambiguous, resolve
 from jmedllm.models.layers import decoder_layers, layer_list
-from jmedllm.models.libraries import be_quiet, go_offline
+from jmedllm.models.libraries import be_quiet
 from jmedllm.models.loading import loading
 from jmedllm.planning.published import published_config
 
@@ -72,7 +72,6 @@ def structure(values: Mapping[str, Any], name: str, dtype: torch.dtype) -> Any:
     Raises:
         InputError: a size is missing or invalid, or transformers does not support the architecture.
     """
-    go_offline()
     from transformers import AutoConfig
 
     text = values.get("text_config")

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from jmedllm.errors import InputError
+from jmedllm.offline import allow
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _THINKING = ("enable_thinking", "thinking")
@@ -98,6 +99,7 @@ class ChatClient:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InputError(f"--server {self.url!r}: give an address such as http://127.0.0.1:8080")
+        allow(self.url, "questions")
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         return kind(parts.hostname, parts.port)
 

@@ -18,7 +18,7 @@ from jmedllm.files import hash_file, is_vacant
 from jmedllm.models.conversion.gguf import Gguf, read_gguf
 from jmedllm.models.conversion.gguf_tokens import CONTROL, USER_DEFINED, ReferenceTokenizer, Split, split_rule
 from jmedllm.models.folder import complete_origin, fingerprint
-from jmedllm.models.libraries import be_quiet, go_offline
+from jmedllm.models.libraries import be_quiet
 from jmedllm.models.loading import loading
 from jmedllm.models.save import save_model
 from jmedllm.models.tokenizer.encoding import Tokenizer
@@ -61,7 +61,6 @@ def convert(file: Path, output: Path, dtype: str = "float32") -> str:
         InputError: the file is not a complete GGUF file of a language model, its architecture or its tokenizer cannot
             be converted exactly, `output` contains anything else, or the disk is full.
     """
-    go_offline()
     with _unpacked(file, output) as path:
         origin = _origin(file, path, dtype)
         wanted = {key: origin[key] for key in ("source_sha256", "dtype", "converter")}

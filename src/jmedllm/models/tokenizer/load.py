@@ -6,7 +6,7 @@ from jmedllm.errors import InputError
 from jmedllm.files import read_json
 from jmedllm.models.adapters import brings_tokenizer, differences, embedding_rows
 from jmedllm.models.folder import PROCESSOR_TEMPLATE, has_tokenizer, require_model, require_tokenizer
-from jmedllm.models.libraries import be_quiet, go_offline
+from jmedllm.models.libraries import be_quiet
 from jmedllm.models.loading import loading, read_config
 from jmedllm.models.tokenizer.encoding import Tokenizer
 from jmedllm.models.tokenizer.roundtrip import encodes_otherwise, require_round_trip
@@ -22,7 +22,6 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     Raises:
         InputError: the files are missing or broken, or the tokenizer loses part of a text.
     """
-    go_offline()
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     require_tokenizer(folder)

@@ -15,7 +15,6 @@ import torch
 from jmedllm.errors import not_installed
 from jmedllm.models.backends.completion import Ends, ends_of
 from jmedllm.models.backends.transformers.capabilities import context_length
-from jmedllm.models.backends.vllm.model import QUIET
 from jmedllm.models.folder import require_model, require_unambiguous
 from jmedllm.models.loading import load_structure, read_config
 from jmedllm.models.tokenizer.encoding import Tokenizer
@@ -195,7 +194,7 @@ async def open_vllm(folder: Path, options: ServeOptions) -> VllmServed:
     }
     given = [str(part) for pair in settings.items() for part in pair]
     given += ["--disable-log-stats", "--disable-uvicorn-access-log"]
-    environment = dict(QUIET)
+    environment: dict[str, str] = {}
     if precision.device.type == "cpu":
         threads = options.threads or usable_cores()
         environment |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}

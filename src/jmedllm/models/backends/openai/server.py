@@ -17,6 +17,7 @@ from jmedllm.models.backends.openai.exchange import REFUSALS, Exchange
 from jmedllm.models.backends.openai.replies import is_too_long, reason_of, said_by
 from jmedllm.models.backends.openai.throttle import UNREADABLE, Throttle, answered
 from jmedllm.models.chat import CLOCK, Message
+from jmedllm.offline import allow
 from jmedllm.progress import notice
 
 KEYS = ("JMEDLLM_API_KEY", "OPENAI_API_KEY")
@@ -214,5 +215,6 @@ def connect(
     key = next((os.environ[name] for name in KEYS if os.environ.get(name)), None)
     if key is None:
         raise InputError(f"no key for {url}: set {KEYS[0]} (any text, if the server needs none)")
+    allow(url, "questions")
     client = OpenAI(base_url=url, api_key=key, timeout=timeout_s, max_retries=0)
     return OpenAIServerModel(name, client, chat, concurrency, settings or ServerSettings(), timeout_s)

@@ -3,7 +3,6 @@
 Written against vLLM 0.32, and main of 2026 (`vllm/sampling_params.py` at 00388f6).
 """
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,9 +26,6 @@ from jmedllm.models.loading import load_structure
 from jmedllm.models.thoughts import Thought, ends_in_thought, leaves_thought_open, thoughts_of_template
 from jmedllm.models.tokenizer.encoding import Spelled, Tokenizer, encode, encode_pairs, spell_labels
 from jmedllm.models.tokenizer.load import load_tokenizer
-
-QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
-"""Environment variables that stop vLLM from reporting usage statistics."""
 
 TOP_LABELS = 20
 """Number of most likely next tokens to read labels from, which is the maximum of vLLM's default."""
@@ -285,7 +281,6 @@ def load_model(folder: Path, dtype: str, *, adapter: Path | None = None, name: s
     Raises:
         InputError: vLLM is not installed.
     """
-    os.environ.update(QUIET)
     try:
         from vllm import LLM, SamplingParams
         from vllm.lora.request import LoRARequest
