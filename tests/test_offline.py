@@ -1,6 +1,7 @@
 """Offline means offline: what leaves this machine is refused and named, whichever library tries it."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -12,7 +13,10 @@ from typing import Any
 
 import pytest
 
+from conftest import Cli
 from jmedllm import offline
+from jmedllm.data import on_disk
+from jmedllm.errors import InputError
 from test_pipeline import run, write_recipe
 
 
@@ -226,6 +230,59 @@ def test_libraries_are_told_before_they_are_imported() -> None:
     environment = os.environ | {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "0"}
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
     assert said.stdout.split() == ["True", "True"]
+
+
+def _swallow() -> None:
+    with suppress(OSError):
+        socket.getaddrinfo("telemetry.example", 443)
+
+
+def _raise() -> None:
+    socket.getaddrinfo("telemetry.example", 443)
+
+
+def _fail_later() -> None:
+    _swallow()
+    raise KeyError("what the answer would have had")
+
+
+def _wrap() -> None:
+    try:
+        _raise()
+    except OSError as error:
+        raise InputError("the model's page cannot be read") from error
+
+
+def _fail_otherwise() -> None:
+    _swallow()
+    raise InputError("the file is empty")
+
+
+ENDS: dict[Callable[[], None], list[str]] = {
+    _swallow: [],
+    _raise: [],
+    _fail_later: [],
+    _wrap: [],
+    _fail_otherwise: ["error: the file is empty"],
+}
+
+
+@pytest.mark.parametrize("does", ENDS, ids=lambda each: each.__name__)
+def test_a_command_ends_with_one_line_that_names_module_and_host(
+    does: Callable[[], None], cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = on_disk.find_on_disk
+    monkeypatch.setattr(on_disk, "find_on_disk", lambda data: (does(), find(data))[1])
+    code, _, errors = cli("data", "list")
+    *before, last = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert (code, before) == (2, ENDS[does])
+    assert re.fullmatch(
+        r"error: test_offline, line \d+, tried to look up telemetry\.example; it was refused, because this command "
+        r"works offline \(docs/offline\.md\)",
+        last,
+    )
+    monkeypatch.undo()
+    assert cli("data", "list")[0] == 0, "the next command has a record of its own"
 
 
 @pytest.mark.exhaustive

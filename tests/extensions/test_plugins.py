@@ -83,3 +83,27 @@ def test_a_member_of_the_wrong_type_is_one_line(tmp_path: Path, monkeypatch: pyt
     done = subprocess.run(call, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert f"package outside, entry point jmedllm.{kind} ours = outside:ANY: is of type int, not " in done.stderr
+
+
+PHONES_HOME = """
+import threading, urllib.request
+def ask():
+    try:
+        urllib.request.urlopen("https://collect.example/v1", timeout=5)
+    except OSError:
+        pass
+thread = threading.Thread(target=ask)
+thread.start()
+thread.join()
+"""
+
+
+def test_a_package_that_phones_home_in_a_thread_ends_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, monkeypatch, PHONES_HOME + example("Add a benchmark"), benchmarks="nursingqa = BENCHMARK")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    call = [sys.executable, "-m", "jmedllm", "data", "list"]
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "nursingqa" in done.stdout
+    assert done.stderr.splitlines()[-1].startswith("error: outside, line 5, tried to look up collect.example; ")
