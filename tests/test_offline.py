@@ -225,7 +225,7 @@ offline.uninstall()
     assert said.stdout.split() == ["False", "False", "True"]
 
 
-def test_libraries_are_told_before_they_are_imported() -> None:
+def test_variables_are_set_before_libraries_are_imported() -> None:
     code = "import jmedllm, huggingface_hub.constants as c; print(c.HF_HUB_OFFLINE, c.HF_HUB_DISABLE_TELEMETRY)"
     environment = os.environ | {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "0"}
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)

@@ -49,8 +49,8 @@ VARIABLES = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
 }
-"""Environment variables that tell libraries to stay offline. They are set when jmedllm is imported, before any library
-reads them, and replace the user's own values: a library that is told to go online is refused anyway."""
+"""Environment variables that keep libraries offline. They are set when jmedllm is imported, before any library
+reads them, and replace the user's own values: a library that goes online is refused anyway."""
 
 _STATE = "JMEDLLM_OFFLINE"
 """Environment variable that hands the hook to child processes: as JSON, the file in which all processes of a command
