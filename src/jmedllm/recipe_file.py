@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError, create_model
 from pydantic_core import ErrorDetails
 
+from jmedllm.bounded_yaml import MOST_CHARACTERS, BoundedLoader
 from jmedllm.errors import InputError, NoSuchPathError, unknown
 from jmedllm.evaluation.evaluate import split_language
 from jmedllm.recipe import Recipe
@@ -124,7 +125,7 @@ def _overlay(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(BoundedLoader):
     """YAML loader that reads 5e-5 as a number, which YAML 1.1 reads as a string."""
 
 
@@ -136,17 +137,15 @@ _Loader.add_implicit_resolver(
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[_Place, int]]:
     """Read the values, and the line of each key."""
     try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=_Loader)
-        values = yaml.load(text, Loader=_Loader)
+        with path.open(encoding="utf-8") as handle:
+            loader = _Loader(handle.read(MOST_CHARACTERS + 1))
+        node = loader.get_single_node()
+        located = list(_lines(node, ()))  # before construction, which replaces merge keys
+        values = loader.construct_document(node) if node else None
     except FileNotFoundError:
         raise InputError(f"{path}: no such recipe") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
-    except ValueError as error:  # YAML reads 2020-13-45 as a date
-        raise InputError(f"{path}: broken YAML: {error}; put the value in quotes") from error
-    except RecursionError:
-        raise InputError(f"{path}: nested too deeply") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -156,7 +155,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[_Place, int]]:
         found = "empty" if values is None else f"a {type(values).__name__}"
         raise InputError(f"{path}: a recipe must consist of `key: value` lines, but this file is {found}")
     lines: dict[_Place, int] = {}
-    for key, line in _lines(node, ()):
+    for key, line in located:
         if key in lines:
             raise InputError(f"{path}:{line}: {_dotted(key)}: given twice, first in line {lines[key]}; remove one")
         lines[key] = line

@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+from jmedllm.bounded_yaml import load_yaml
+
 _LICENCE_FILES = ("license", "licence", "copying", "notice", "use_policy")
 
 CARD = "README.md"
@@ -25,7 +27,7 @@ def licence_in(card: str) -> str | None:
     """Return the licence in the header of a model card, by its own name if Hugging Face has no id for it."""
     parts = card.split("---\n", 2)
     try:
-        header: Any = yaml.safe_load(parts[1]) if card.startswith("---\n") and len(parts) > 2 else None
+        header: Any = load_yaml(parts[1]) if card.startswith("---\n") and len(parts) > 2 else None
     except yaml.YAMLError:
         return None
     if not isinstance(header, dict) or not header.get("license"):

@@ -212,7 +212,12 @@ def _licence(card: str) -> str | None:
     """Return the licence that a model card names in its header."""
     import yaml
 
+    from jmedllm.bounded_yaml import load_yaml
+
     parts = card.split("---\n", 2)
-    header = yaml.safe_load(parts[1]) if card.startswith("---\n") and len(parts) > 2 else None
+    try:
+        header = load_yaml(parts[1]) if card.startswith("---\n") and len(parts) > 2 else None
+    except yaml.YAMLError:
+        return None
     named = header.get("license") if isinstance(header, dict) else None
     return str(named) if named else None
