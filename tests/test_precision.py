@@ -20,6 +20,14 @@ def test_cuda_that_is_not_there(no_gpu: None, precision: PrecisionName):
     assert str(error.value) == ("device cuda: no CUDA device is visible; use device cpu or a CUDA build of torch")
 
 
+def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(InputError, match="process 3 has no GPU: 2 visible; start at most 2 processes"):
+        choose_precision("bfloat16", "cuda")
+
+
 def test_mps_where_there_is_nothing_better(no_gpu: None, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(InputError, match="device mps: no MPS device is visible; use device cpu"):
         choose_precision("auto", "mps")

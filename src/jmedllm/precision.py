@@ -34,7 +34,7 @@ def choose_precision(
     `threads` limits the CPU threads of this process; None keeps torch's default.
 
     Raises:
-        InputError: the requested device is not available.
+        InputError: the requested device is not available, or there are more processes than GPUs.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if not there.get(device, True):
@@ -44,8 +44,11 @@ def choose_precision(
         torch.set_num_threads(threads)
     place = torch.device(next(name for name in there if there[name]) if device == "auto" else device)
     if place.type == "cuda":
-        # Under torchrun each process of a machine uses a separate GPU.
-        place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        # Each process of a machine uses a GPU of its own.
+        own, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if own >= count:
+            raise InputError(f"process {own + 1} has no GPU: {count} visible; start at most {count} processes")
+        place = torch.device("cuda", own)
     if precision != "auto":
         return Precision(place, getattr(torch, precision), "asked for")
     if place.type == "cuda":

@@ -1,14 +1,17 @@
-"""The processes that torchrun starts for one command: the rank of this one, and how they communicate.
+"""The processes of one command: the rank of this one, and how they communicate.
 
-Without torchrun there is one process, and no process group is created. All processes need the same directories,
-so multi-node runs need a shared file system.
+`jmedllm launch` starts them on one machine, torchrun on several. Otherwise there is one process, and no process group
+is created. All processes need the same directories, so multi-node runs need a shared file system.
 """
 
+import itertools
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -39,11 +42,18 @@ class Rank:
     world_size: int
 
 
+RENDEZVOUS = "JMEDLLM_RENDEZVOUS"
+"""Environment variable with the directory in which the processes of `jmedllm launch` meet."""
+
+_groups = itertools.count()
+"""Numbers of process groups: each has a file of its own in the directory."""
+
+
 DEFAULTS = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
 
 
 def rank() -> Rank:
-    """Return the rank of this process from the environment variables that torchrun sets."""
+    """Return the rank of this process from the environment variables that `jmedllm launch` and torchrun set."""
     return Rank(*(int(os.environ.get(name, default)) for name, default in DEFAULTS.items()))
 
 
@@ -56,19 +66,36 @@ def is_main_process() -> bool:
 def process_group() -> Iterator[None]:
     """Connect the processes during the block. Does nothing for a single process or inside another such block.
 
-    CPU tensors use gloo, GPU tensors use NCCL.
+    CPU tensors use gloo, GPU tensors use NCCL. Processes of one machine use its loopback interface.
     """
     import torch
     import torch.distributed as dist
 
-    if rank().world_size == 1 or dist.is_initialized():
+    here = rank()
+    if here.world_size == 1 or dist.is_initialized():
         yield
         return
+    if int(os.environ.get("LOCAL_WORLD_SIZE", "0")) == here.world_size:
+        for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            os.environ.setdefault(name, loopback_interface())
     has_gpus = torch.cuda.is_available() and dist.is_nccl_available()
-    dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpus else "gloo", timeout=GROUP_TIMEOUT)
+    backend = "cpu:gloo,cuda:nccl" if has_gpus else "gloo"
+    if folder := os.environ.get(RENDEZVOUS):
+        file = Path(folder) / f"group-{next(_groups)}"
+        store = dist.FileStore(str(file), here.world_size)  # type: ignore[attr-defined]  # public, but in no __all__
+        dist.init_process_group(
+            backend, store=store, rank=here.global_rank, world_size=here.world_size, timeout=GROUP_TIMEOUT
+        )
+    else:
+        dist.init_process_group(backend, timeout=GROUP_TIMEOUT)
     yield
-    # Skipped after an error: the other processes may be blocked, and torchrun ends them.
+    # Skipped after an error: the other processes may be blocked, and their launcher ends them.
     dist.destroy_process_group()
+
+
+def loopback_interface() -> str:
+    """Return the name of the network interface that only this machine reaches: `lo`, or `lo0` on macOS."""
+    return next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), "lo")
 
 
 def wait() -> None:
@@ -133,6 +160,8 @@ def is_reporting() -> bool:
 
     Returns True once. Call it only before printing an error; use `is_main_process` for everything else.
     """
+    if folder := os.environ.get(RENDEZVOUS):
+        return claim_report(folder)
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return is_main_process()
     import torch.distributed as dist
@@ -145,3 +174,14 @@ def is_reporting() -> bool:
         return store.add(f"jmedllm/reported/{attempt}", 1) == 1
     except RuntimeError:  # the machine with the store has ended; report twice rather than never
         return True
+
+
+def claim_report(folder: str) -> bool:
+    """Return whether no process that meets in `folder` has reported an error yet; from now on, one has."""
+    try:
+        (Path(folder) / "reported").touch(mode=0o600, exist_ok=False)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:  # the launcher has ended; report twice rather than never
+        return True
+    return True

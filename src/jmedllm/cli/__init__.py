@@ -19,8 +19,9 @@ from jmedllm.cli.data import data_app
 from jmedllm.cli.deploy import deploy_app
 from jmedllm.cli.eval import evaluate
 from jmedllm.cli.export import export_app
-from jmedllm.cli.help import Command, Group
+from jmedllm.cli.help import Command, Group, WrappingCommand
 from jmedllm.cli.init import init
+from jmedllm.cli.launch import launch
 from jmedllm.cli.merge import merge
 from jmedllm.cli.plan import plan
 from jmedllm.cli.pretrain import pretrain
@@ -51,7 +52,15 @@ def _root() -> None:
 
 COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Evaluate": {"eval": evaluate, "score": score, "report": report, "compare": compare, "export": export_app},
-    "Adapt": {"init": init, "plan": plan, "run": run, "pretrain": pretrain, "tune": tune, "merge": merge},
+    "Adapt": {
+        "init": init,
+        "plan": plan,
+        "run": run,
+        "pretrain": pretrain,
+        "tune": tune,
+        "merge": merge,
+        "launch": launch,
+    },
     "Use": {"deploy": deploy_app, "chat": chat},
     "Data and models": {"data": data_app, "corpus": corpus_app, "tokens": tokens, "convert": convert},
 }
@@ -64,7 +73,7 @@ for section, commands in COMMANDS.items():
                 each.cls = Command
             app.add_typer(command, name=name, cls=Group, rich_help_panel=section)
         else:
-            app.command(name, cls=Command, rich_help_panel=section)(command)
+            app.command(name, cls=WrappingCommand if command is launch else Command, rich_help_panel=section)(command)
 
 _OUT_OF_MEMORY = (
     "out of memory; lower --batch-size (eval), micro_batch_size or block_size (training); what is done so far is kept"

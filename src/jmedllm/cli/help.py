@@ -37,6 +37,13 @@ class Command(TyperCommand):
         _write_parameters(self.get_params(ctx), ctx, formatter)
 
 
+class WrappingCommand(Command):
+    """A command whose last argument is another command: all words from there on belong to that one."""
+
+    allow_interspersed_args = False
+    ignore_unknown_options = True
+
+
 class Group(TyperGroup):
     """A command group whose commands are listed by panel."""
 

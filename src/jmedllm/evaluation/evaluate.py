@@ -283,7 +283,7 @@ def evaluate_model(
 ) -> list[EvalResult]:
     """Evaluate a model on the tasks; results go to `output`.
 
-    The model is loaded at most once, and not at all if the results are complete. Under torchrun each process evaluates
+    The model is loaded at most once, and not at all if the results are complete. Each of several processes evaluates
     a share of the items, and only the first process returns results.
 
     Raises:
@@ -291,7 +291,7 @@ def evaluate_model(
     """
     here = rank()
     if here.world_size > 1:
-        processes = Requirement("several processes (torchrun)", lambda can: can.distributed, "start one process")
+        processes = Requirement("several processes (launch)", lambda can: can.distributed, "start one process")
         require_backend(spec.backend, [processes])
     require_judge(tasks[0].scorers, judge, [files_of(task.name, output).judge for task in tasks])
     with process_group():

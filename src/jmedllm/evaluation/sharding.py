@@ -1,5 +1,4 @@
-"""Evaluate with several processes under torchrun: each evaluates a share of the questions, the first joins the
-samples.
+"""Evaluate with several processes: each evaluates a share of the questions, the first joins the samples.
 
 Only incomplete questions are shared out, so a killed evaluation can resume with any number of processes. The joined
 file equals that of a single process.
