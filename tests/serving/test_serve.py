@@ -240,14 +240,14 @@ def test_nothing_is_left_of_a_killed_server(file: Path) -> None:
 
 @pytest.mark.exhaustive
 def test_an_evaluation_through_the_server(file: Path, server: Running, tmp_path: Path, cli: Any) -> None:
-    os.environ["OPENAI_API_KEY"] = server.key
+    os.environ["JMEDLLM_API_KEY"] = server.key
     try:
         code, _, errors = cli(
             "eval", "--backend", "openai", "--server", f"{server.url}/v1", "--model", "tiny", "--benchmark", "demo:ja",
             "--limit", 3, "--scorer", "answer", "--constrain", "--output", tmp_path / "out",
         )  # fmt: skip
     finally:
-        del os.environ["OPENAI_API_KEY"]
+        del os.environ["JMEDLLM_API_KEY"]
     assert code == 0, errors
     samples = [json.loads(line) for line in (tmp_path / "out/demo.ja.samples.jsonl").read_text().splitlines()]
     assert len(samples) == 3

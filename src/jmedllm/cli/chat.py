@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
+from jmedllm.cli.options import KeyEnv, MaxReply, Proxy, Timeout, client_options
 from jmedllm.errors import InputError
 from jmedllm.files import open_private
 
 if TYPE_CHECKING:
+    from jmedllm.named_server import ClientOptions
     from jmedllm.serving.client import ChatClient
 
 _DEFAULT_SERVER = "http://127.0.0.1:8080"
@@ -32,9 +34,13 @@ def chat(
         Path | None,
         typer.Option(
             help="File with the server's key. For servers on this machine, the key that deploy serve created.",
-            show_default="OPENAI_API_KEY",
+            show_default="the key in --key-env",
         ),
     ] = None,
+    key_env: KeyEnv = "JMEDLLM_API_KEY",
+    proxy: Proxy = None,
+    timeout: Timeout = None,
+    max_reply: MaxReply = 16,
     system: Annotated[str, typer.Option(help="System prompt.", show_default="none")] = "",
     temperature: Annotated[
         float | None,
@@ -65,7 +71,8 @@ def chat(
     sampling = {name: value for name, value in given.items() if value is not None}
     if as_json and sys.stdin.isatty():
         raise InputError("--json: reads questions from a pipe; give them as: jmedllm chat --json < questions.txt")
-    with _client(model, server, key_file, context, trust) as client:
+    options = client_options(key_env, proxy, timeout, max_reply)
+    with _client(model, server, key_file, options, context, trust) as client:
         conversation = Conversation(client, client.model(), system, sampling)
         if not sys.stdin.isatty():
             typer.echo(NOT_A_DEVICE, err=True)
@@ -78,16 +85,19 @@ def chat(
 
 @contextmanager
 def _client(
-    model: Path | None, server: str, key_file: Path | None, context: int | None, trust: bool
+    model: Path | None, server: str, key_file: Path | None, options: "ClientOptions", context: int | None, trust: bool
 ) -> "Iterator[ChatClient]":
+    from jmedllm.named_server import announce, parse_server
     from jmedllm.serving.client import ChatClient, key_for
     from jmedllm.serving.own_server import own_server
 
     if model is None:
         if context is not None or trust:
             raise InputError("--context and --trust belong to a FILE, RUN or MODEL; give one")
-        url = server.rstrip("/").removesuffix("/v1")
-        yield ChatClient(url, key_for(url, key_file))
+        url = parse_server(server).removesuffix("/v1")
+        key = key_for(url, key_file, options)
+        announce(url, "questions", options, key)
+        yield ChatClient(url, key, options)
         return
     if server != _DEFAULT_SERVER or key_file is not None:
         raise InputError("chat: give either a FILE, RUN or MODEL, or a --server with its --key-file")

@@ -1,13 +1,12 @@
 """The commands of `jmedllm deploy`."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from jmedllm.cli.ending import options, print_ending
-from jmedllm.cli.options import Data, split
+from jmedllm.cli.options import Data, KeyEnv, MaxReply, Proxy, Timeout, client_options, split
 from jmedllm.cli.serve import deploy_serve
 from jmedllm.errors import InputError
 
@@ -116,14 +115,17 @@ def deploy_prove(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Running server to prove instead (llama.cpp, vLLM, Ollama, or OpenAI-compatible), with its key in "
-            "OPENAI_API_KEY.",
+            help="Running server to prove instead (llama.cpp, vLLM, Ollama, or OpenAI-compatible).",
             show_default="none",
         ),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Name of the model on the server.", show_default="its only one")
     ] = None,
+    key_env: KeyEnv = "JMEDLLM_API_KEY",
+    proxy: Proxy = None,
+    timeout: Timeout = None,
+    max_reply: MaxReply = 16,
     adapter: Adapter = None,
     accept_divergence: Ceiling = 0.1,
     exam_names: ExamNames = None,
@@ -140,6 +142,7 @@ def deploy_prove(
     from jmedllm.deploy.gguf.source import open_source
     from jmedllm.deploy.servers.proof import ServerProof, prove_url
     from jmedllm.deploy.trust import require_trusted
+    from jmedllm.named_server import announce, parse_server
     from jmedllm.precision import choose_precision
 
     if (file is None) == (server is None):
@@ -147,6 +150,7 @@ def deploy_prove(
     if model is not None and server is None:
         raise InputError("deploy prove: --model names a model on a server; add --server URL, or leave it out")
     _require_exam_for(limit, exam_names)
+    client = client_options(key_env, proxy, timeout, max_reply)
     if server is not None and exam_names is not None:
         raise InputError("deploy prove --exam: a server takes an exam with jmedllm eval --backend openai")
     if file is not None and not file.is_dir():
@@ -159,7 +163,9 @@ def deploy_prove(
             else:
                 print_proof(prove_file(file, opened, ceiling=accept_divergence, benchmarks=chosen))
         elif server is not None:
-            served = Endpoint(server.rstrip("/").removesuffix("/v1"), os.environ.get("OPENAI_API_KEY"))
+            url, key = parse_server(server).removesuffix("/v1"), client.key()
+            announce(url, "prompts", client, key)
+            served = Endpoint(url, key, client)
             proof = prove_url(served, model, opened, ceiling=accept_divergence)
             print_server_proof(proof) if isinstance(proof, ServerProof) else print_proof(proof)
 

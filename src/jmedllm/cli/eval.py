@@ -1,7 +1,6 @@
 """The command `jmedllm eval`."""
 
 import json
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from jmedllm.cli.as_given import as_given
 from jmedllm.cli.decoding import DecodingOption, MaxNewTokens, Repeat, SamplesOption, SeedOption
 from jmedllm.cli.ending import print_ending
 from jmedllm.cli.options import (
@@ -23,15 +23,21 @@ from jmedllm.cli.options import (
     Device,
     IgnoreAdapter,
     Judge,
+    JudgeKeyEnv,
+    KeyEnv,
     Languages,
     Limit,
     Map,
+    MaxReply,
     Precision,
     PromptPack,
+    Proxy,
     Selection,
     Shots,
     SkipInvalid,
     Threads,
+    Timeout,
+    client_options,
     eval_config,
     from_plugins,
     split,
@@ -257,6 +263,11 @@ def evaluate(
     backend: BackendName = "transformers",
     server: ServerUrl = None,
     extra_body: ExtraBody = None,
+    key_env: KeyEnv = "JMEDLLM_API_KEY",
+    judge_key_env: JudgeKeyEnv = "JMEDLLM_API_KEY",
+    proxy: Proxy = None,
+    timeout: Timeout = None,
+    max_reply: MaxReply = 16,
     batch_size: BatchSize = None,
     max_new_tokens: MaxNewTokens = None,
     thinking_budget: ThinkingBudget = None,
@@ -278,6 +289,7 @@ def evaluate(
     from jmedllm.models.backends import require_backend, require_capabilities, requirements_of
     from jmedllm.models.backends.base import ModelSpec, ServerSettings
     from jmedllm.models.folder import resolve
+    from jmedllm.named_server import parse_server
 
     settings = eval_config(
         benchmark, language, columns, scorers=split(scorer), selection=selection, limit=limit, split=split_name,
@@ -287,8 +299,12 @@ def evaluate(
         decoding=parse_decoding(decoding, samples=samples, seed=seed),
     )  # fmt: skip
     require_known(settings)
+    client = client_options(key_env, proxy, timeout, max_reply)
+    if server is not None:
+        client.key()  # so that it is known, and stored nowhere
     spec = ModelSpec(
-        model, name or Path(model).name, backend, server=server, adapter=adapter, ignore_adapter=ignore_adapter,
+        model, name or Path(model).name, backend, adapter=adapter, ignore_adapter=ignore_adapter,
+        server=None if server is None else parse_server(server), client=client,
         server_settings=ServerSettings(extra_body=_json_option("extra-body", extra_body)),
         quantization=quantization, dequantize=dequantize, batch_size=batch_size,
     )  # fmt: skip
@@ -308,7 +324,7 @@ def evaluate(
         shots=shots,
         date=date,
     )
-    command = _as_given(context)
+    command = as_given(context)
     origin = {"command": command} | ({} if released is None else {RELEASED: f"{parse_day(released, '--released: ')}"})
     found = [replace(task, source=task.source | origin) for task in tasks(settings, prompt_config, data)]
     print_item_notes(found)
@@ -326,7 +342,12 @@ def evaluate(
             typer.echo(unused, err=True)
         if not as_json:
             typer.echo(f"{chosen.name} on {chosen.device}, {chosen.reason}", err=True)
-    results = evaluate_model(spec, found, output, prepare_judge(judge, chosen) if judge is not None else None)
+    results = evaluate_model(
+        spec,
+        found,
+        output,
+        prepare_judge(judge, chosen, replace(client, key_env=judge_key_env)) if judge is not None else None,
+    )
     if results:  # under torchrun only the first process has them
         _print_results(results, output, as_json=as_json)
 
@@ -354,32 +375,6 @@ def _print_results(results: "Sequence[EvalResult]", output: Path, *, as_json: bo
         return
     print_report(results)
     print_ending("report", output, "--html", output / "report.html", wrote=(output,))
-
-
-_PATHS = ("model", "benchmark", "data", "judge", "prompt", "shots", "adapter")
-"""Options whose values may be paths."""
-
-
-def _as_given(context: typer.Context) -> str:
-    """Return this command with absolute paths, without the options that `jmedllm score` chooses."""
-    words = ["jmedllm", "eval"]
-    for option in context.command.params:
-        name = option.name or ""
-        source = context.get_parameter_source(name)
-        if source is None or source.name == "DEFAULT" or name in ("output", "scorer", "as_json"):
-            continue
-        value = context.params[name]
-        text = ",".join(map(_absolute, str(value).split(","))) if name in _PATHS else str(value)
-        words += [option.opts[0], *([] if value is True else [text])]
-    return shlex.join(words)
-
-
-def _absolute(value: str) -> str:
-    """Return a path to an existing file or folder as an absolute one, also with a language behind it."""
-    path, *language = value.rsplit(":", 1)
-    if Path(value).exists():
-        return str(Path(value).resolve())
-    return ":".join((str(Path(path).resolve()), *language)) if language and Path(path).is_file() else value
 
 
 def _json_option(name: str, text: str | None) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from jmedllm.plugins import plugin_names
 
 if TYPE_CHECKING:
     from jmedllm.evaluation.evaluate import EvalConfig
+    from jmedllm.named_server import ClientOptions
 
-ITEMS, PROMPT, INFERENCE = "Benchmarks and items", "Prompt", "Inference"
+ITEMS, PROMPT, INFERENCE, SERVER = "Benchmarks and items", "Prompt", "Inference", "Server"
 """Groups of options in --help."""
 
 
@@ -139,6 +140,47 @@ Limit = Annotated[
     typer.Option(help="Only the first N items of each benchmark.", show_default="all", rich_help_panel=ITEMS),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+KeyEnv = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="Environment variable with the key of the server.", rich_help_panel=SERVER),
+]
+JudgeKeyEnv = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="Environment variable with the key of a --judge.", rich_help_panel=SERVER),
+]
+Proxy = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        envvar="JMEDLLM_PROXY",
+        help="HTTP proxy for the server. HTTP_PROXY and the like are ignored.",
+        show_default="none",
+        rich_help_panel=SERVER,
+    ),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        min=0.001,
+        help="Time limit of a request to the server, to the last byte of its reply.",
+        show_default="as the work needs",
+        rich_help_panel=SERVER,
+    ),
+]
+MaxReply = Annotated[
+    int,
+    typer.Option(metavar="MB", min=1, help="Largest reply of the server.", rich_help_panel=SERVER),
+]
+
+
+def client_options(key_env: str, proxy: str | None, timeout: float | None, max_reply: int) -> "ClientOptions":
+    """Build the options of a server that the user named."""
+    from jmedllm.named_server import ClientOptions, parse_proxy
+
+    return ClientOptions(key_env, None if proxy is None else parse_proxy(proxy), timeout, max_reply)
 
 
 def question_map(text: str | None) -> dict[str, str]:

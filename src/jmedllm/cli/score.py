@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from jmedllm.cli.ending import data_options, print_ending
-from jmedllm.cli.options import SCORER_NAMES, AsJson, Judge, Map, SkipInvalid, question_map, split
+from jmedllm.cli.options import (
+    SCORER_NAMES,
+    AsJson,
+    Judge,
+    KeyEnv,
+    Map,
+    MaxReply,
+    Proxy,
+    SkipInvalid,
+    Timeout,
+    client_options,
+    question_map,
+    split,
+)
 from jmedllm.cli.printing import console, print_json, print_report
 from jmedllm.errors import InputError
 
@@ -16,6 +29,7 @@ if TYPE_CHECKING:
     from jmedllm.evaluation.judge import Judge as JudgeModel
     from jmedllm.evaluation.offline import QuestionSet
     from jmedllm.evaluation.rescore import StoredEvaluation
+    from jmedllm.named_server import ClientOptions
 
 RECORDED = "Recorded responses"
 """Group of options in --help."""
@@ -120,6 +134,10 @@ def score(
     skip_invalid: SkipInvalid = False,
     strict_letters: StrictLetters = False,
     judge: Judge = None,
+    key_env: KeyEnv = "JMEDLLM_API_KEY",
+    proxy: Proxy = None,
+    timeout: Timeout = None,
+    max_reply: MaxReply = 16,
     items: ItemsFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -142,7 +160,8 @@ def score(
 
     read_options = ReadOptions(tuple(question_map(columns).items()), skip_invalid and questions is not None)
     asked = QuestionSet(benchmark, questions, language, data or Path("data"), year, selection, read_options)
-    options = _Recorded(columns_of_responses, skip_invalid, strict_letters, judge, items, as_json)
+    client = client_options(key_env, proxy, timeout, max_reply)
+    options = _Recorded(columns_of_responses, skip_invalid, strict_letters, judge, client, items, as_json)
     _score_files(paths, split(scorer or "answer"), asked, options)
 
 
@@ -240,15 +259,16 @@ class _Recorded:
     skip_invalid: bool
     strict_letters: bool
     judge: str | None
+    client: "ClientOptions"
     items: Path | None
     as_json: bool
 
 
-def _prepared_judge(text: str) -> "JudgeModel":
+def _prepared_judge(text: str, client: "ClientOptions") -> "JudgeModel":
     from jmedllm.evaluation.judge import prepare_judge
 
     if "://" in text:
-        return prepare_judge(text, None)
+        return prepare_judge(text, None, client)
     from jmedllm.precision import choose_precision  # imports torch, which a judge on a server does not need
 
     return prepare_judge(text, choose_precision())
@@ -274,7 +294,7 @@ def _score_files(paths: Sequence[Path], scorers: Sequence[str], asked: "Question
         parse_map(options.columns_of_responses, RESPONSE_FIELDS),
         skip_invalid=options.skip_invalid,
     )
-    judge = None if options.judge is None else _prepared_judge(options.judge)
+    judge = None if options.judge is None else _prepared_judge(options.judge, options.client)
     scored = score_recorded(
         answered, recorded, scorers, strict_letters=options.strict_letters, judge=judge,
         skip_invalid=options.skip_invalid,

@@ -17,6 +17,7 @@ from jmedllm.models.backends.base import Completion, GenerationConfig, Inference
 from jmedllm.models.chat import ChatTemplate, ChatText, plain_text
 from jmedllm.models.folder import fingerprint, has_chat_template, require_model
 from jmedllm.models.thoughts import split_reply
+from jmedllm.named_server import ClientOptions, parse_server
 from jmedllm.progress import progress
 
 if TYPE_CHECKING:
@@ -49,8 +50,11 @@ class Judge:
         return {"model": self.name, "fingerprint": self.fingerprint}
 
 
-def prepare_judge(text: str, precision: "Precision | None") -> Judge:
+def prepare_judge(text: str, precision: "Precision | None", client: ClientOptions | None = None) -> Judge:
     """Check a judge model: a model directory, or URL#NAME for a model on a server.
+
+    Args:
+        client: key of the server and limits of each request.
 
     Raises:
         InputError: there is no such model, its backend cannot be used, or no key is set for the server.
@@ -59,12 +63,13 @@ def prepare_judge(text: str, precision: "Precision | None") -> Judge:
         raise InputError("judge: the name is empty; give a model directory, or URL#NAME of a model on a server")
     if "://" in text:
         server, _, name = text.partition("#")
+        server = parse_server(server, "--judge")
         if not name:
             raise InputError(f"--judge {text}: which model of the server? write {text}#NAME")
-        spec = ModelSpec(name, name, "openai", server=server, chat=True)
+        spec = ModelSpec(name, name, "openai", server=server, client=client or ClientOptions(), chat=True)
         require_backend(spec.backend, requirements_of(spec))
-        client = open_model(spec)  # reads the key; no request is sent
-        return Judge(name, f"served {name} at {server.rstrip('/')}", spec.backend, lambda: client, to_json)
+        model = open_model(spec)  # reads the key; no request is sent
+        return Judge(name, f"served {name} at {server}", spec.backend, lambda: model, to_json)
     folder = Path(text)
     require_model(folder)
     spec = ModelSpec(text, folder.name, precision=precision)

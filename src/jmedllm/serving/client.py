@@ -1,19 +1,20 @@
 """A client of a server with chats in OpenAI's form, for the terminal."""
 
 import json
-import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from jmedllm.errors import InputError
-from jmedllm.offline import allow
+from jmedllm.http_client import TEMPORARY, Limits, Reply, ask, parse_json
+from jmedllm.named_server import KEY_ENV, ClientOptions, is_loopback
+from jmedllm.output import keep_secret, redact
 
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_LIST_S, ANSWER_S = 60.0, 3600.0
+"""Default time limits of the list of models and of one answer, in seconds."""
+
 _THINKING = ("enable_thinking", "thinking")
 """Variables of chat templates that switch the thought on and off."""
 
@@ -59,10 +60,12 @@ class ChatClient:
     Attributes:
         url: its address, without a path.
         key: its API key, if it needs one.
+        options: limits of each request.
     """
 
     url: str
     key: str | None = None
+    options: ClientOptions = field(default_factory=ClientOptions)
 
     def model(self) -> ServedName:
         """Return the model of the server.
@@ -70,8 +73,8 @@ class ChatClient:
         Raises:
             InputError: the server does not answer, refuses the key, or has no model.
         """
-        with closing(self._connection()) as connection:
-            answer = self._json(self._send(connection, "GET", "/v1/models", None))
+        with self._ask("/v1/models", None, _LIST_S) as reply:
+            answer = self._json(reply)
         try:
             model = answer["data"][0]
             variables = model.get("template_variables", [])
@@ -90,57 +93,64 @@ class ChatClient:
             InputError: the server refuses the request, or ends in the middle.
         """
         streamed = {**body, "stream": True, "stream_options": {"include_usage": True}}
-        with closing(self._connection()) as connection:
-            response = self._send(connection, "POST", "/v1/chat/completions", streamed)
-            for event in self._events(response):
-                yield _part(event)
+        with self._ask("/v1/chat/completions", streamed, ANSWER_S) as reply:
+            for event in self._events(reply):
+                yield self._part(event)
 
-    def _connection(self) -> HTTPConnection:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError(f"--server {self.url!r}: give an address such as http://127.0.0.1:8080")
-        allow(self.url, "questions")
-        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        return kind(parts.hostname, parts.port)
-
-    def _send(self, connection: HTTPConnection, method: str, path: str, body: Any) -> HTTPResponse:
+    @contextmanager
+    def _ask(self, path: str, body: Any, seconds: float) -> Iterator[Reply]:
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
+        limits = Limits(self.options.timeout_s or seconds, self.options.reply_mb)
+        data = None if body is None else json.dumps(body).encode()
+        has_begun = False
         try:
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
-            response = connection.getresponse()
-        except (OSError, HTTPException) as error:
+            with ask(f"{self.url}{path}", data, headers, limits, proxy=self.options.proxy) as reply:
+                has_begun = True
+                if reply.status != 200:
+                    raise InputError(f"server {self.url}: {_reason(reply)}")
+                yield reply
+        except TEMPORARY as error:
+            if has_begun:
+                raise InputError(f"server {self.url}: the answer is broken ({error}); ask again") from error
             raise InputError(
                 f"server {self.url}: no answer ({error}); start one with: jmedllm deploy serve FILE"
             ) from error
-        if response.status != 200:
-            raise InputError(f"server {self.url}: {_reason(response)}")
-        return response
 
-    def _json(self, response: HTTPResponse) -> Any:
+    def _json(self, reply: Reply) -> Any:
         try:
-            return json.loads(response.read())
+            return parse_json(f"server {self.url}", reply.read())
         except ValueError as error:
             raise InputError(f"server {self.url}: its answer is not JSON; is this a model's server?") from error
 
-    def _events(self, response: HTTPResponse) -> Iterator[dict[str, Any]]:
-        try:
-            for line in response:
-                if not line.startswith(b"data:"):
-                    continue
-                data = line[5:].strip()
-                if data == b"[DONE]":
-                    return
-                event = json.loads(data)
-                if "error" in event:
-                    raise InputError(f"server {self.url}: {event['error'].get('message', event['error'])}")
-                yield event
-        except (OSError, HTTPException, ValueError) as error:
-            raise InputError(f"server {self.url}: the answer is broken ({error}); ask again") from error
+    def _events(self, reply: Reply) -> Iterator[Any]:
+        for line in reply.lines():
+            if not line.startswith(b"data:"):
+                continue
+            data = line[5:].strip()
+            if data == b"[DONE]":
+                return
+            try:
+                event = parse_json(f"server {self.url}", data)
+            except ValueError as error:
+                raise InputError(f"server {self.url}: the answer is broken ({error}); ask again") from error
+            if isinstance(event, dict) and (problem := event.get("error")):
+                message = problem.get("message", problem) if isinstance(problem, dict) else problem
+                raise InputError(f"server {self.url}: {str(message)[:300]}")
+            yield event
         raise InputError(f"server {self.url}: ended in the middle of the answer; start it again and ask again")
 
+    def _part(self, event: Any) -> AnswerPart:
+        try:
+            return part_of(event)
+        except (TypeError, LookupError, AttributeError, ValueError) as error:
+            raise InputError(
+                f"server {self.url}: the answer has another form than OpenAI's ({type(error).__name__}: {error}); is "
+                "this a model's server?"
+            ) from error
 
-def key_for(url: str, key_file: Path | None) -> str | None:
-    """Return the key for a server: of the file, for a server on this machine of this user, or of OPENAI_API_KEY.
+
+def key_for(url: str, key_file: Path | None, options: ClientOptions) -> str | None:
+    """Return the key for a server: of the file, for a server on this machine of this user, or of the environment.
 
     Raises:
         InputError: the file cannot be read.
@@ -148,33 +158,43 @@ def key_for(url: str, key_file: Path | None) -> str | None:
     from jmedllm.deploy.trust import trusted_list
 
     own = trusted_list().with_name("key")
-    if key_file is None and (urlsplit(url).hostname not in _LOOPBACK or not own.is_file()):
-        return os.environ.get("OPENAI_API_KEY")
+    if key_file is None and (not is_loopback(url) or not own.is_file() or options.key_env != KEY_ENV):
+        return options.key()
     file = key_file or own
     try:
-        return file.read_text(encoding="ascii").strip()
+        key = file.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--key-file {file}: cannot be read: {error}") from error
+    keep_secret(key)
+    return key
 
 
-def _part(event: Mapping[str, Any]) -> AnswerPart:
+def part_of(event: Mapping[str, Any]) -> AnswerPart:
+    """Return the part of an answer in an event; see `ChatClient.answer` for events in another form."""
     choice = (event.get("choices") or [{}])[0]
     delta = choice.get("delta") or {}
     listed: Sequence[Mapping[str, Any]] = (choice.get("logprobs") or {}).get("content") or ()
+    shares = listed[0]["top_logprobs"] if listed else ()
     return AnswerPart(
-        text=delta.get("content") or "",
-        thought=delta.get("reasoning_content") or "",
-        choices={each["token"]: each["logprob"] for each in listed[0]["top_logprobs"]} if listed else None,
-        finish_reason=choice.get("finish_reason"),
+        text=_text(delta.get("content")),
+        thought=_text(delta.get("reasoning_content")),
+        choices={_text(each["token"]): float(each["logprob"]) for each in shares} if listed else None,
+        finish_reason=_text(choice.get("finish_reason")) or None,
         tokens=(event.get("usage") or {}).get("completion_tokens"),
     )
 
 
-def _reason(response: HTTPResponse) -> str:
-    text = response.read(10_000).decode(errors="replace")
+def _text(value: Any) -> str:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{str(value)[:60]} is not a text")
+    return value or ""
+
+
+def _reason(reply: Reply) -> str:
+    text = redact(reply.read()[:10_000].decode(errors="replace"))
     try:
         message = json.loads(text)["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        message = text[:300] or response.reason
-    advice = {401: "; give its key with --key-file or OPENAI_API_KEY", 503: "; try again later"}
-    return f"{' '.join(str(message).split())}{advice.get(response.status, '')}"
+    except (ValueError, KeyError, TypeError, RecursionError):
+        message = text[:300] or reply.reason
+    advice = {401: f"; give its key with --key-file or {KEY_ENV}", 503: "; try again later"}
+    return f"{' '.join(redact(str(message)[:300]).split())}{advice.get(reply.status, '')}"

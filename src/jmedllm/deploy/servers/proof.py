@@ -98,7 +98,7 @@ def prove_url(endpoint: Endpoint, model: str | None, source: Source, *, ceiling:
     models = served_models(endpoint)
     name = chosen_model(endpoint, models, model)
     if models[name] == LLAMA_CPP:
-        return prove_server(LlamaServer(endpoint.url, endpoint.key), source, ceiling=ceiling)
+        return prove_server(LlamaServer(endpoint.url, endpoint.key, endpoint.options), source, ceiling=ceiling)
     network = load_network(source.folder, torch.float32, torch.device("cpu"))
     without_dropout(network)
     served = interface(endpoint, name, models[name])

@@ -9,6 +9,7 @@ from jmedllm.errors import InputError
 from jmedllm.models.chat_format import Effort, Thinking
 from jmedllm.models.folder import Quantization
 from jmedllm.models.thoughts import Thought
+from jmedllm.named_server import ClientOptions
 
 if TYPE_CHECKING:
     from jmedllm.models.tokenizer.encoding import Tokenizer
@@ -269,6 +270,7 @@ class ModelSpec:
         backend: name of the backend, see `BACKENDS`.
         server: URL of the server's API; None for a backend that needs none.
         server_settings: settings of every request to the server.
+        client: key of the server and limits of each request, which change no reply.
         chat: whether the prompts are chat messages as JSON, for a backend that renders them.
         precision: device and dtype; None for a backend that does not compute on this machine.
         adapter: directory of a PEFT adapter to apply.
@@ -283,6 +285,7 @@ class ModelSpec:
     backend: str = DEFAULT_BACKEND
     server: str | None = None
     server_settings: ServerSettings = field(default_factory=ServerSettings)
+    client: ClientOptions = field(default_factory=ClientOptions)
     chat: bool = False
     precision: "Precision | None" = None
     adapter: Path | None = None

@@ -16,8 +16,9 @@ def _connect(spec: ModelSpec) -> "OpenAIServerModel":
 
     concurrency = spec.batch_size or CONCURRENT_REQUESTS
     return connect(
-        spec.server or "", spec.model, chat=spec.chat, concurrency=concurrency, settings=spec.server_settings
-    )
+        spec.server or "", spec.model, chat=spec.chat, concurrency=concurrency, settings=spec.server_settings,
+        options=spec.client,
+    )  # fmt: skip
 
 
 def _open(spec: ModelSpec) -> InferenceModel:

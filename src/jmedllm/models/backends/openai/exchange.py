@@ -26,8 +26,8 @@ from jmedllm.models.chat import IMAGE, Message, with_system
 from jmedllm.models.pictures import data_url
 from jmedllm.models.thoughts import leaves_thought_open, split_reply
 
-SLOWEST_TOKEN_S = 0.2
-"""Time limit of one attempt for each new token, so that a long thought on a busy server fits."""
+TIMEOUT_S, SLOWEST_TOKEN_S = 120.0, 0.2
+"""Default time limit of one attempt, and what each new token adds, so that a long thought on a busy server fits."""
 
 TOP_CHAT, TOP_TEXT = 20, 5
 """Number of most likely tokens to request; some servers refuse more."""
@@ -52,7 +52,7 @@ class Exchange:
         server: what is known of the server.
         settings: settings of every request.
         chat: whether prompts are chat messages, to which the server applies the model's template.
-        timeout_s: time limit of one attempt without its new tokens, in seconds.
+        timeout_s: time limit of one attempt, in seconds; None for the default.
     """
 
     model: str
@@ -60,7 +60,7 @@ class Exchange:
     server: Contact
     settings: ServerSettings
     chat: bool
-    timeout_s: float
+    timeout_s: float | None
 
     def require(self, requests: Sequence[Request], generation_config: GenerationConfig) -> None:
         """Check that the server takes these settings, before anything is asked."""
@@ -158,7 +158,8 @@ class Exchange:
         kind = self.server.kind
         body = {kind.max_tokens: new_tokens, **fields, **(self.server.fields if self.chat else {})}
         body = _merged(body, self.settings.extra_body)
-        client = self.client.with_options(timeout=self.timeout_s + SLOWEST_TOKEN_S * new_tokens)
+        limit = TIMEOUT_S + SLOWEST_TOKEN_S * new_tokens if self.timeout_s is None else self.timeout_s
+        client = self.client.with_options(timeout=limit)
         if self.chat:
             messages = with_system(_messages(request), self.server.system)
             return client.chat.completions.create(model=self.model, messages=messages, extra_body=body)

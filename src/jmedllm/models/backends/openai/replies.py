@@ -2,8 +2,11 @@
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
+
+_MOST_TOKENS = 10**9
+"""Largest number of tokens that is believed."""
 
 _TOO_LONG_CODES = {"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"}
 _TOO_LONG = re.compile(
@@ -19,16 +22,19 @@ _TOO_LONG = re.compile(
 
 def new_tokens_of(reply: Any) -> int | None:
     """Return the number of generated tokens as counted by the server; None if it does not report it."""
-    count = getattr(getattr(reply, "usage", None), "completion_tokens", None)
-    return count if isinstance(count, int) else None
+    return _count(getattr(getattr(reply, "usage", None), "completion_tokens", None))
 
 
 def reasoning_tokens_of(reply: Any) -> int | None:
     """Return the number of tokens in the thought as counted by the server; None if it does not report it."""
     usage = getattr(reply, "usage", None)
     places = (getattr(usage, "completion_tokens_details", None), usage)  # SGLang has it in usage itself
-    counts = (getattr(place, "reasoning_tokens", None) for place in places)
-    return next((count for count in counts if isinstance(count, int)), None)
+    counts = (_count(getattr(place, "reasoning_tokens", None)) for place in places)
+    return next((count for count in counts if count is not None), None)
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and 0 <= value <= _MOST_TOKENS else None
 
 
 def choice_of(reply: Any, *, chat: bool) -> Any:
@@ -45,7 +51,13 @@ def choice_of(reply: Any, *, chat: bool) -> Any:
 
 
 def finish_reason_of(choice: Any, new_tokens: int | None, limit: int) -> str | None:
-    """Return why a reply ended. If the server does not say it, a reply as long as the limit was cut off."""
+    """Return why a reply ended. If the server does not say it, a reply as long as the limit was cut off.
+
+    Raises:
+        ValueError: it is no text.
+    """
+    if not isinstance(choice.finish_reason, str | None):
+        raise ValueError(f"finish_reason is not a text: {str(choice.finish_reason)[:60]!r}")
     at_limit = choice.finish_reason is None and new_tokens is not None and new_tokens >= limit
     return "length" if at_limit else choice.finish_reason
 
@@ -113,6 +125,9 @@ def top_tokens(choice: Mapping[str, Any], reply: Mapping[str, Any]) -> list[tupl
     Args:
         choice: the first of `choices`.
         reply: the whole reply.
+
+    Raises:
+        ValueError: a log-probability is not a number below infinity.
     """
     logprobs = choice.get("logprobs") or {}
     # The form of chat, which llama.cpp also uses for text, or llama.cpp's own form.
@@ -120,9 +135,23 @@ def top_tokens(choice: Mapping[str, Any], reply: Mapping[str, Any]) -> list[tupl
     if content:
         first = content[0]
         listed = first.get("top_logprobs") or first.get("top_probs") or first.get("probs") or []
-        return [_token(each) for each in listed]
+        return _possible(map(_token, listed))
     listed = logprobs.get("top_logprobs")
-    return [(_spelled(token), value) for token, value in listed[0].items()] if listed and listed[0] else []
+    return _possible((_spelled(token), value) for token, value in listed[0].items()) if listed and listed[0] else []
+
+
+def _possible(listed: Iterable[tuple[str, Any]]) -> list[tuple[str, float]]:
+    """Leave out the tokens that the server excludes, which have the probability 0."""
+    found = []
+    for token, value in listed:
+        try:
+            number = float(value)
+        except (TypeError, OverflowError) as error:
+            raise ValueError(f"the log-probability of {token[:20]!r} is not a number") from error
+        if not number < math.inf:
+            raise ValueError(f"the log-probability of {token[:20]!r} is {number}")
+        found += [(token, number)] * (number > -math.inf)
+    return found
 
 
 def _spelled(token: str) -> str:

@@ -1,6 +1,5 @@
 """A model on an OpenAI-compatible server, with concurrent requests."""
 
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,15 +15,10 @@ from jmedllm.models.backends.openai.contact import contact
 from jmedllm.models.backends.openai.exchange import REFUSALS, Exchange
 from jmedllm.models.backends.openai.replies import is_too_long, reason_of, said_by
 from jmedllm.models.backends.openai.throttle import UNREADABLE, Throttle, answered
+from jmedllm.models.backends.openai.transport import LimitedTransport
 from jmedllm.models.chat import CLOCK, Message
-from jmedllm.offline import allow
+from jmedllm.named_server import ClientOptions, announce, parse_server
 from jmedllm.progress import notice
-
-KEYS = ("JMEDLLM_API_KEY", "OPENAI_API_KEY")
-"""Environment variables that may contain the API key, in this order."""
-
-TIMEOUT_S = 120.0
-"""Time limit of one attempt without its new tokens."""
 
 CHECKS, CHECK_TIMEOUT_S, CHECK_WAIT_S = 3, 5.0, 0.5
 """Attempts to connect before the first request, the time limit for each and the wait between them. They are fewer
@@ -43,7 +37,7 @@ class OpenAIServerModel:
         chat: whether prompts are chat messages, to which the server applies the model's template.
         concurrency: maximum number of concurrent requests.
         settings: settings of every request to the server.
-        timeout_s: time limit of one attempt without its new tokens, in seconds.
+        options: limits of each request.
         met: set after the first contact; from then on the server may be unreachable for as long as a restart takes.
     """
 
@@ -52,7 +46,7 @@ class OpenAIServerModel:
     chat: bool
     concurrency: int = 8
     settings: ServerSettings = field(default_factory=ServerSettings)
-    timeout_s: float = TIMEOUT_S
+    options: ClientOptions = field(default_factory=ClientOptions)
     met: Event = field(default_factory=Event, compare=False)
 
     def chat_text(self, messages: list[Message]) -> str:
@@ -130,7 +124,7 @@ class OpenAIServerModel:
 
     def _exchange(self) -> Exchange:
         server = contact(self._checking(), self.settings, chat=self.chat)
-        return Exchange(self.name, self.client, server, self.settings, self.chat, self.timeout_s)
+        return Exchange(self.name, self.client, server, self.settings, self.chat, self.options.timeout_s)
 
     def reads_date(self) -> bool:
         """Return whether the server's template writes the date into the prompts, if the server shows its template."""
@@ -176,12 +170,18 @@ class OpenAIServerModel:
 
 def _absence(client: Any) -> BaseException | None:
     """Return why the server cannot be reached; None if it can, even if it is slow, cuts the connection or returns
-    404."""
+    404.
+
+    Raises:
+        InputError: its reply is refused, see `http_client.ask`.
+    """
     from openai import OpenAIError
 
     try:
         client.models.with_raw_response.list()
     except OpenAIError as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from error
         return error.__cause__ if type(error.__cause__).__name__ in NOBODY_THERE else None
     return None
 
@@ -193,7 +193,7 @@ def connect(
     chat: bool,
     concurrency: int = 8,
     settings: ServerSettings | None = None,
-    timeout_s: float = TIMEOUT_S,
+    options: ClientOptions | None = None,
 ) -> OpenAIServerModel:
     """Connect to a served model; no request is sent.
 
@@ -203,18 +203,21 @@ def connect(
         chat: see `OpenAIServerModel`.
         concurrency: maximum number of concurrent requests.
         settings: settings of every request to the server.
-        timeout_s: time limit of one attempt without its new tokens, in seconds.
+        options: its key and limits.
 
     Raises:
-        InputError: no key is set, or the openai package is not installed.
+        InputError: the address is none, no key is set, or the openai package is not installed.
     """
     try:
-        from openai import OpenAI
+        from openai import DefaultHttpxClient, OpenAI
     except ImportError:
         raise not_installed("backend openai", "openai") from None
-    key = next((os.environ[name] for name in KEYS if os.environ.get(name)), None)
+    url, options = parse_server(url), options or ClientOptions()
+    key = options.key()
     if key is None:
-        raise InputError(f"no key for {url}: set {KEYS[0]} (any text, if the server needs none)")
-    allow(url, "questions")
-    client = OpenAI(base_url=url, api_key=key, timeout=timeout_s, max_retries=0)
-    return OpenAIServerModel(name, client, chat, concurrency, settings or ServerSettings(), timeout_s)
+        raise InputError(f"no key for {url}: {options.no_key()}")
+    announce(url, "questions", options, key)
+    transport: Any = LimitedTransport(options.reply_mb, options.proxy)
+    http = DefaultHttpxClient(transport=transport, trust_env=False, follow_redirects=False)
+    client = OpenAI(base_url=url, api_key=key, max_retries=0, http_client=http)
+    return OpenAIServerModel(name, client, chat, concurrency, settings or ServerSettings(), options)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from math import isnan
 from threading import Condition
 from typing import Any, TypeVar
 
@@ -13,11 +14,15 @@ from jmedllm.errors import InputError
 RETRIES = 8
 """Attempts after the first: after an overload, 5xx, broken connections and unreadable responses."""
 
+TIMEOUTS = 4
+"""Attempts without a reply in time, after which nobody is there. A server that loads its model may take some."""
+
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 8.0
 """Waits before a request is sent again, which double; a longer Retry-After of the server is respected."""
 
 LONGEST_RETRY_AFTER_S = 600.0
-"""A server that asks for a longer wait is not waited for: the evaluation can be resumed."""
+"""A server that asks for longer waits, all those of a request together, is not waited for: the evaluation can be
+resumed."""
 
 OVERLOADED = (408, 429, 503, 504, 529)
 """Status codes of a server that has too much to do."""
@@ -92,11 +97,12 @@ def answered(ask: Callable[[], Answer], throttle: Throttle) -> Answer:
     """Return what `ask` returns, in a slot of the throttle; call it again after failures that may be temporary.
 
     Raises:
-        InputError: the server asks for a long pause.
+        InputError: the server asks for a long pause, or its reply is refused, see `http_client.ask`.
         Exception: that of the last attempt.
     """
     from openai import APIConnectionError, APIStatusError, APITimeoutError
 
+    paused, timeouts = 0.0, 0
     for attempt in range(RETRIES + 1):
         sent = time.monotonic()
         try:
@@ -104,11 +110,19 @@ def answered(ask: Callable[[], Answer], throttle: Throttle) -> Answer:
                 sent = time.monotonic()
                 answer = ask()
         except (APIConnectionError, APIStatusError, *UNREADABLE) as error:
+            if isinstance(error.__cause__, InputError):
+                raise InputError(f"{error.__cause__}. The responses so far are kept") from error
             status = error.status_code if isinstance(error, APIStatusError) else None
-            if attempt == RETRIES or (status is not None and status < 500 and status not in TEMPORARY):
+            timeouts += isinstance(error, APITimeoutError)
+            if (
+                attempt == RETRIES
+                or timeouts == TIMEOUTS
+                or (status is not None and status < 500 and status not in TEMPORARY)
+            ):
                 raise
             asked = retry_after(error.response.headers) if isinstance(error, APIStatusError) else None
-            if asked is not None and asked > LONGEST_RETRY_AFTER_S:
+            paused += asked or 0.0
+            if asked is not None and paused > LONGEST_RETRY_AFTER_S:
                 raise InputError(
                     f"the server answers {status} and asks for a pause of {asked:,.0f} seconds; run the same command "
                     "again then. The responses so far are kept"
@@ -133,13 +147,14 @@ def retry_after(headers: Any) -> float | None:
         return seconds
     try:
         until = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, (until - datetime.now(UTC)).total_seconds())
+    return max(0.0, (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 def _seconds(text: str, parts: int = 1) -> float | None:
     try:
-        return max(0.0, float(text) / parts)
+        seconds = float(text) / parts
     except ValueError:
         return None
+    return None if isnan(seconds) else max(0.0, seconds)

@@ -1,0 +1,140 @@
+"""Commands against servers that attack: one line, in time, and nothing of it controls the terminal."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Cli, write_questions
+from hostile_server import (
+    BODY,
+    CHUNKED,
+    JSON,
+    KEY,
+    OK,
+    Attack,
+    attacking,
+    bomb,
+    cut,
+    endless,
+    redirect,
+    reply,
+    silent,
+)
+
+ERROR = {"error": {"message": f"\x1b]0;owned\x07\u202e wrong key {KEY}"}}
+SPELLED = KEY.replace("s", "\\u0073").replace("-", "\\u002d")
+
+FATAL: dict[str, tuple[Attack, str]] = {
+    "redirect to another host": (redirect("http://evil.example/v1"), "redirects to http://evil.example/v1; redirects"),
+    "redirect of a form": (redirect("https://evil.example", "303 See Other"), "redirects to https://evil.example;"),
+    "redirect to a file": (redirect("file:///etc/passwd", "301 Moved"), "redirects to file:///etc/passwd;"),
+    "redirect to itself": (redirect("/v1/completions"), "redirects to /v1/completions;"),
+    "redirect to nowhere": (reply(b"", status="302 Found"), "redirects to nowhere;"),
+    "gzip bomb": (bomb("gzip"), "compresses its reply (gzip)"),
+    "deflate bomb": (bomb("deflate"), "compresses its reply (deflate)"),
+    "brotli": (bomb("br"), "compresses its reply (br)"),
+    "two encodings": (bomb("gzip, gzip"), "compresses its reply (gzip, gzip)"),
+    "endless body": (endless(BODY, b" " * 65536), "its reply is larger than 1 MiB"),
+    "endless chunks": (endless(CHUNKED, b"10000\r\n" + b" " * 65536 + b"\r\n"), "its reply is larger than 1 MiB"),
+    "endless size of a chunk": (endless(CHUNKED + b"1;", b"a" * 60000 + b"\r\n1\r\n1;"), ""),
+    "promises a terabyte": (
+        endless(OK + JSON + b"Content-Length: 1099511627776\r\n\r\n", b" " * 65536),
+        "larger than",
+    ),
+    "endless interim replies": (
+        endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000),
+        "its reply is larger than 1 MiB",
+    ),
+    "dripping body": (endless(BODY, b" ", 0.02), "its reply has not ended after 1 seconds; allow more with --timeout"),
+    "dripping chunks": (endless(CHUNKED, b"1\r\n \r\n", 0.02), "its reply has not ended after 1 seconds"),
+    "dripping header": (endless(OK + b"X: ", b"a", 0.02), "its reply has not ended after 1 seconds"),
+    "dripping status line": (endless(b"HTTP/1.1 200 O", b"K", 0.02), "its reply has not ended after 1 seconds"),
+    "stops in the middle": (endless(BODY + b'{"choices"', b"", 0.02), "its reply has not ended after 1 seconds"),
+    "deep list": (reply(b"[" * 100_000 + b"]" * 100_000), "its reply is nested too deeply"),
+    "deep object": (reply(b'{"a":' * 100_000 + b"1" + b"}" * 100_000), "its reply is nested too deeply"),
+    "pause of 30 years": (
+        reply(b"{}", "Retry-After: 1000000000", status="429 Busy"),
+        "asks for a pause of 1,000,000,000",
+    ),
+    "endless pause": (reply(b"{}", "Retry-After: inf", status="503 Busy"), "asks for a pause of"),
+}
+"""Attacks that end an evaluation at once: what the server sends, and what the line has."""
+
+RETRIED: dict[str, tuple[Attack, str]] = {
+    "silence": (silent, "no reply within 1 seconds"),
+    "hangs up": (cut(b""), "is it running?"),
+    "is not HTTP": (cut(b"\x16\x03\x01\x02\x00\x01"), "is it running?"),
+    "cut in the middle": (cut(OK + JSON + b'Content-Length: 99\r\n\r\n{"choices": [{"te'), "82 bytes too early"),
+    "cut in a chunk": (cut(CHUNKED + b'ff\r\n{"choices"'), "is it running?"),
+    "endless header": (endless(OK + b"X: ", b"a" * 60000), "is it running?"),
+    "endless headers": (endless(OK, b"X: a\r\n" * 1000), "is it running?"),
+    "negative length": (reply(b"{}", "Content-Length: -1", length=False), "it has no text"),
+    "a page": (reply(b"<html>login</html>", kind="text/html"), "is that the right address?"),
+    "a page that says JSON": (reply(b"<html>login</html>"), "is that the right address?"),
+    "not UTF-8": (reply(b'{"choices": [{"text": "\xff\xfe"}]}'), "is that the right address?"),
+    "no choices": (reply(b'{"choices": []}'), "it has no text"),
+    "a number": (reply(b"7"), "is that the right address?"),
+    "a long number": (reply(b'{"choices": ' + b"9" * 5000 + b"}"), "is that the right address?"),
+    "choices of another kind": (reply(b'{"choices": {"a": 1}}'), "is that the right address?"),
+    "pause that is no number": (reply(b"{}", "Retry-After: nan", status="503 Busy"), "answers 503"),
+    "pause to a wrong date": (reply(b"{}", "Retry-After: Mon, 99 Jan 99999 00:00:00 -0000", status="503 Busy"), "503"),
+    "pause without a zone": (reply(b"{}", "Retry-After: Mon, 01 Jan 2024 00:00:00 -0000", status="503 Busy"), "503"),
+    "key and escapes in an error": (
+        reply(json.dumps(ERROR).encode(), status="401 No"),
+        "\\u001b]0;owned\\u0007\\u202e",
+    ),
+    "key in the words of the status": (reply(b"", status=f"401 {KEY}\x1b[2J"), "answers 401"),
+    "key in an error that is no JSON": (
+        reply(f"wrong {KEY}".encode(), status="403 No", kind="text/plain"),
+        "[API key]",
+    ),
+    "key spelled in escapes": (reply(f'{{"error": "{SPELLED}"}}'.encode(), status="403 No"), "[API key]"),
+}
+"""Attacks after which the request is sent again, in vain."""
+
+
+USUAL = (
+    *("redirect to another host", "gzip bomb", "endless chunks", "dripping body", "deep list", "pause of 30 years"),
+    *("hangs up", "a page", "a long number", "key and escapes in an error", "key spelled in escapes"),
+)
+
+
+def attacks() -> list[Any]:
+    marks = {name: [] if name in USUAL else [pytest.mark.exhaustive] for name in FATAL | RETRIED}
+    return [pytest.param(name, marks=marks[name], id=name) for name in marks]
+
+
+def command(url: str, folder: Path, *options: object) -> list[object]:
+    exam = write_questions(folder / "exam.jsonl", count=2)
+    given = ("eval", "--backend", "openai", "--server", f"{url}/v1", "--model", "m", "--benchmark", exam)
+    return [*given, "--language", "ja", "--selection", "all", "--output", folder / "out", "--batch-size", 2, *options]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set a key, and shorten the waits between attempts, which a user is given in seconds."""
+    monkeypatch.setenv("JMEDLLM_API_KEY", KEY)
+    for name, value in {"RETRIES": 2, "FIRST_WAIT_S": 0.01, "LONGEST_WAIT_S": 0.02}.items():
+        monkeypatch.setattr(f"jmedllm.models.backends.openai.throttle.{name}", value)
+    monkeypatch.setattr("jmedllm.models.backends.openai.server.CHECK_WAIT_S", 0.01)
+
+
+def require_one_line(code: int, printed: str, words: str) -> None:
+    assert code == 2, printed
+    assert words in printed
+    assert sum(line.startswith("error:") for line in printed.splitlines()) == 1
+    assert "Traceback" not in printed
+    assert KEY not in printed
+    assert not {"\x1b", "\x07", "\u202e"} & set(printed)
+
+
+@pytest.mark.parametrize("attack", attacks())
+def test_an_attack_ends_an_evaluation_in_one_line(cli: Cli, tmp_path: Path, attack: str) -> None:
+    does, words = (FATAL | RETRIED)[attack]
+    is_slow = attack == "silence" or "not ended" in words
+    with attacking(does) as server:
+        limits = ("--timeout", 1 if is_slow else 60, "--max-reply", 1)
+        code, output, errors = cli(*command(server.url, tmp_path, "--scorer", "answer", *limits))
+    require_one_line(code, output + errors, words)
