@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from jmedllm.corpus.deidentify.config import DeidentifyConfig
 from jmedllm.deploy.delivery import DeployConfig
 from jmedllm.deploy.merge import MergeConfig
 from jmedllm.errors import InputError, unknown
@@ -78,6 +79,8 @@ class CorpusConfig(Settings):
     block_size: int = Field(2048, ge=8, description="tokens of a packed row")
     mixing: MixingConfig = MixingConfig()
     vocabulary: Vocabulary | None = None
+    deidentify: DeidentifyConfig | None = Field(None, description="replace identifiers in the inputs first")
+    require_deidentified: bool = Field(False, description="refuse inputs that jmedllm has not de-identified")
 
 
 class MfptConfig(TrainingConfig):

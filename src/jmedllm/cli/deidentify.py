@@ -54,8 +54,16 @@ def corpus_deidentify(
             show_default="dropped",
         ),
     ] = None,
+    patient_field: Annotated[
+        str | None,
+        typer.Option(
+            help="Key of the patient in .jsonl files: the same surrogates in all documents of a patient.",
+            show_default="a patient's number in the text, else each document apart",
+        ),
+    ] = None,
     review: Annotated[
-        bool, typer.Option(help="Also write review.jsonl: uncertain finds with their text, to be checked by hand.")
+        bool,
+        typer.Option(help="Also write review.jsonl: uncertain finds and rare facts, with their text."),
     ] = False,
     field: Annotated[str, typer.Option(help="Key of the text in .jsonl files.")] = "text",
     processes: Annotated[
@@ -86,14 +94,20 @@ def corpus_deidentify(
         return
     if not paths or output is None:
         raise InputError("name the files and --output DIR, or --evaluate FILE.jsonl")
+    from jmedllm.corpus.deidentify.config import DeidentifyConfig
     from jmedllm.corpus.deidentify.report import REPORT, WARNING
-    from jmedllm.corpus.deidentify.run import DeidentifyConfig, deidentify
+    from jmedllm.corpus.deidentify.run import deidentify
     from jmedllm.files import to_json
 
     config = DeidentifyConfig(
-        tuple(paths), field, replacement, tuple(known or ()), tuple(sorted(columns.items())), key_file, review
+        replacement=replacement,
+        known=[str(path) for path in known or ()],
+        known_columns=columns,
+        key_file=str(key_file) if key_file else None,
+        patient_field=patient_field,
+        review=review,
     )
-    report = deidentify(config, output, processes or available_processes())
+    report = deidentify(paths, field, config, output, processes or available_processes())
     if as_json:
         typer.echo(to_json(report.as_json(), indent=2))
         return

@@ -18,6 +18,7 @@ class Document:
     Attributes:
         language: "ja", "en" or "other"; None if it is unknown.
         where: the file, and the line in it, that the text was read from.
+        patient: what the line says of the patient, where a reader was asked for it. It is never written.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Document:
     license: str | None = None
     title: str | None = None
     where: str = ""
+    patient: str | None = None
 
 
 class Documents(Sequence[Document]):

@@ -8,6 +8,11 @@ from random import Random
 from typing import Any, Literal, get_args
 
 from jmedllm.corpus import demo
+from jmedllm.corpus.deidentify.config import DeidentifyConfig, require_patients, require_ready
+from jmedllm.corpus.deidentify.provenance import Deidentification, in_words, require_deidentified
+from jmedllm.corpus.deidentify.report import DeidentificationReport
+from jmedllm.corpus.deidentify.run import FORMAT as DEIDENTIFY_FORMAT
+from jmedllm.corpus.deidentify.run import deidentify
 from jmedllm.corpus.documents import Document, Documents, as_line, open_documents
 from jmedllm.corpus.pipeline.build import FORMAT, BuildConfig, build, shards
 from jmedllm.corpus.pipeline.parallel import available_processes
@@ -15,8 +20,9 @@ from jmedllm.corpus.pipeline.report import PERSONAL_DATA
 from jmedllm.corpus.pipeline.survey import survey
 from jmedllm.corpus.readers.inputs import find_files
 from jmedllm.corpus.readers.reader import require_text
+from jmedllm.errors import InputError
 from jmedllm.evaluation.question import question_hash
-from jmedllm.files import atomic_file, hash_text
+from jmedllm.files import atomic_file, hash_file, hash_text, to_json
 from jmedllm.models.folder import fingerprint
 from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.progress import notice
@@ -58,6 +64,8 @@ class CorpusOutputs(Outputs):
         characters_per_token_before: characters per token of the Japanese text with the base's tokenizer.
         characters_per_token_after: the same with the new tokens.
         mixture: documents, bytes and tokens of each part, if the recipe mixes texts.
+        personal_data: whether and how the medical text was de-identified, in words.
+        deidentification: the same as plain values, each way once; None if it was not.
     """
 
     base: str
@@ -73,6 +81,8 @@ class CorpusOutputs(Outputs):
     characters_per_token_before: float | None = None
     characters_per_token_after: float | None = None
     mixture: dict[str, dict[str, int]] | None = None
+    personal_data: str = in_words(None)
+    deidentification: list[Deidentification] | None = None
 
 
 def read_corpus(run: Run) -> Documents:
@@ -116,29 +126,51 @@ def _built_in_file(run: Run, text: Text) -> Path:
     return run.folder / "corpus" / f"{text}-built-in.jsonl"
 
 
+def _deidentify_config(run: Run, text: Text) -> DeidentifyConfig | None:
+    """Return how identifiers are replaced; None if they are not. General text is taken to be published."""
+    return run.recipe.corpus.deidentify if run.recipe.corpus and text == "medical" else None
+
+
+def _deidentified_folder(run: Run) -> Path:
+    """Return the directory of the de-identified text. It stays if other settings of the stage change: surrogates whose
+    key was dropped could not be drawn again."""
+    return run.folder / "deidentified"
+
+
 def _documents(run: Run, text: Text) -> Documents:
     """Read all documents of a text that the stage has written."""
     built_in, paths = _inputs_of(run.recipe.corpus, text)
+    if built_in and _deidentify_config(run, text):
+        return open_documents(shards(run.folder / "corpus" / text))
     files = [_built_in_file(run, text)] if built_in else []
     return open_documents([*files, *(shards(run.folder / "corpus" / text) if paths else [])])
 
 
-def _make(run: Run, text: Text) -> dict[str, int]:
-    """Write the documents of a text; return counts of removed documents and items."""
+def _make(run: Run, text: Text) -> dict[str, Any]:
+    """Write the documents of a text; return counts of removed documents and items, and how it was de-identified."""
     built_in, paths = _inputs_of(run.recipe.corpus, text)
     if built_in:
         with atomic_file(_built_in_file(run, text)) as handle:
             handle.writelines(as_line(document) for name in built_in for document in BUILT_IN[name]())
+    config, field = _deidentify_config(run, text), _field(run)
+    processes = run.recipe.threads or available_processes()
+    done: DeidentificationReport | None = None
+    if config:
+        paths = [*([_built_in_file(run, text)] if built_in else []), *paths]
+        done = deidentify(paths, field, config, _deidentified_folder(run), processes)
+        paths, field = [_deidentified_folder(run) / name for name in done.files], "text"
     if not paths:
         return {}
-    config = BuildConfig(tuple(paths), _field(run))
-    processes = run.recipe.threads or available_processes()
-    summary = build(config, benchmark_questions(run), run.folder / "corpus" / text, processes)
+    build_config = BuildConfig(tuple(paths), field)
+    summary = build(build_config, benchmark_questions(run), run.folder / "corpus" / text, processes)
     if not summary.personal_data_removed:
         notice(PERSONAL_DATA)
+    whole = summary.deidentification if config or not built_in else None
     return {
-        "read_errors": summary.read_errors,
-        "files_not_read": summary.file_counts()["not read"],
+        "personal_data": in_words(whole),
+        "deidentification": whole,
+        "read_errors": summary.read_errors + (done.summary["read_errors"] if done else 0),
+        "files_not_read": summary.file_counts()["not read"] + (done.summary["files_not_read"] if done else 0),
         "duplicates": sum(summary.duplicates.values()),
         "benchmarks_searched": len(summary.questions),
         "benchmark_items_removed": sum(each["items"] for each in summary.contaminated.values()),
@@ -155,7 +187,13 @@ def _hashes(run: Run, text: Text) -> dict[str, Any]:
     inputs: dict[str, Any] = {name: hash_text("".join(map(repr, BUILT_IN[name]()))) for name in built_in}
     if paths:
         asked = hash_text("".join(question_hash(question) for question in benchmark_questions(run)))
-        inputs |= {"files": survey(paths, _field(run)).hashes, "questions": asked, "format": FORMAT}
+        files = survey(paths, _field(run)).hashes
+        # Names of files may identify a patient, and the manifest keeps these values.
+        named: object = hash_text(to_json(list(files.items()))) if _deidentify_config(run, text) else files
+        inputs |= {"files": named, "questions": asked, "format": FORMAT}
+    if config := _deidentify_config(run, text):
+        known = [hash_file(Path(path)) for path in config.known]
+        inputs |= {"deidentify": hash_text(to_json([DEIDENTIFY_FORMAT, config.model_dump(exclude={"known"}), known]))}
     return inputs
 
 
@@ -193,11 +231,33 @@ def _check(run: Run) -> Sequence[str]:
         built_in, paths = _inputs_of(run.recipe.corpus, text)
         if paths and not built_in:
             require_text(paths, _field(run))
-        size += sum(file.stat().st_size for file in (find_files(paths).files if paths else ()))
+        copies = 2 if _deidentify_config(run, text) else 1
+        size += copies * sum(file.stat().st_size for file in (find_files(paths).files if paths else ()))
+    checked = ["input files", *_check_deidentification(run)]
     compared = require_no_train_test_overlap(run)
     require_free(run.folder, size, "the cleaned corpus, as large as its files,")
-    checked = ["test questions in the training data"] if compared else []
-    return ("input files", *checked, "disk space")
+    checked += ["test questions in the training data"] if compared else []
+    return (*checked, "disk space")
+
+
+def _check_deidentification(run: Run) -> Sequence[str]:
+    """Check the settings of a de-identification, or that the inputs need none; return the names of the checks."""
+    config, corpus = _deidentify_config(run, "medical"), run.recipe.corpus
+    if config:
+        require_ready(config, run.folder)
+        _, paths = _inputs_of(corpus, "medical")
+        require_patients(find_files(paths).files, config)
+        return ("de-identification",)
+    if not (corpus and corpus.require_deidentified):
+        return ()
+    built_in, paths = _inputs_of(corpus, "medical")
+    if built_in:
+        raise InputError(
+            f"corpus.require_deidentified: the built-in corpus {built_in[0]} was not de-identified; add deidentify to "
+            "the corpus section"
+        )
+    require_deidentified(survey(paths, corpus.field).hashes)
+    return ("de-identification",)
 
 
 def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
@@ -214,6 +274,7 @@ def _perform(run: Run, input_hash: str) -> CorpusOutputs:
     if recipe.base.path is not None:
         require_extendable_base(run, load_tokenizer(base))
     folder = own_folder(run.folder / "corpus", input_hash)
+    _check_deidentification(run)  # an input may have changed since the check
     removed = _make(run, "medical")
     _make(run, "general")
     medical, general = read_corpus(run), read_general(run)
@@ -251,7 +312,11 @@ def _perform(run: Run, input_hash: str) -> CorpusOutputs:
 def _card(run: Run) -> Sequence[str]:
     corpus = run.recipe.corpus
     more = " with its new tokens" if corpus and corpus.vocabulary else ""
-    return (f"Fingerprint of the base{more} (corpus): `{run.output('corpus', CorpusOutputs).base}`",)
+    outputs = run.output("corpus", CorpusOutputs)
+    return (
+        f"Fingerprint of the base{more} (corpus): `{outputs.base}`",
+        f"Personal data in the corpus: {outputs.personal_data}",
+    )
 
 
 CORPUS = Stage(

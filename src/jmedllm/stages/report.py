@@ -123,8 +123,8 @@ def _write_adapter_cards(
         yield path
 
 
-_LISTED = frozenset({"files", "deployed"})
-"""Outputs that are shown in full elsewhere."""
+_LISTED = frozenset({"files", "deployed", "deidentification"})
+"""Outputs that are shown elsewhere."""
 
 
 def _plain(values: Mapping[str, Any]) -> str:

@@ -9,7 +9,8 @@ pytest.importorskip("sudachipy")
 pytest.importorskip("pycrfsuite")
 
 from jmedllm.corpus.deidentify import run
-from jmedllm.corpus.deidentify.run import DeidentifyConfig, deidentify
+from jmedllm.corpus.deidentify.config import DeidentifyConfig
+from jmedllm.corpus.deidentify.run import deidentify
 from jmedllm.corpus.pipeline.build import BuildConfig, build
 from jmedllm.errors import InputError
 
@@ -33,7 +34,7 @@ def texts(output: Path) -> bytes:
 
 
 def test_the_output_is_private_and_its_report_has_no_text(notes: Path, tmp_path: Path) -> None:
-    report = deidentify(DeidentifyConfig((notes,)), tmp_path / "out", 1)
+    report = deidentify([notes], "text", DeidentifyConfig(), tmp_path / "out", 1)
     assert (report.documents, report.by_label()["NAME"], report.by_label()["PATIENT_ID"]) == (9, 18, 9)
     written = texts(tmp_path / "out").decode()
     assert not any(word in written for word in ("佐藤", "花子", "鈴木", "12345678", "2019年5月1日", "豊橋"))
@@ -47,22 +48,22 @@ def test_the_output_is_private_and_its_report_has_no_text(notes: Path, tmp_path:
 
 
 def test_a_kept_key_gives_the_same_bytes_and_a_dropped_one_others(notes: Path, tmp_path: Path) -> None:
-    kept = DeidentifyConfig((notes,), key_file=tmp_path / "key")
+    kept = DeidentifyConfig(key_file=str(tmp_path / "key"))
     for name in ("one", "two"):
-        deidentify(kept, tmp_path / name, 1)
-    deidentify(DeidentifyConfig((notes,)), tmp_path / "three", 1)
+        deidentify([notes], "text", kept, tmp_path / name, 1)
+    deidentify([notes], "text", DeidentifyConfig(), tmp_path / "three", 1)
     assert texts(tmp_path / "one") == texts(tmp_path / "two") != texts(tmp_path / "three")
 
 
 def test_a_killed_run_resumes_with_its_key(notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = DeidentifyConfig((notes,))
+    config = DeidentifyConfig()
     with monkeypatch.context() as patch:
         patch.setattr(run, "_publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            deidentify(config, tmp_path / "out", 1)
+            deidentify([notes], "text", config, tmp_path / "out", 1)
     (part,) = (tmp_path / "out").glob("parts/*/00000.jsonl")
     before = part.read_bytes()
-    deidentify(config, tmp_path / "out", 1)
+    deidentify([notes], "text", config, tmp_path / "out", 1)
     assert texts(tmp_path / "out") == before
 
 
@@ -74,16 +75,14 @@ def test_a_wrong_setting_is_refused_at_once(
     notes: Path, tmp_path: Path, change: dict, problem: str, monkeypatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    values = {"inputs": (notes,)} | {
-        key: tuple(map(Path, value)) if key == "inputs" else Path(value) for key, value in change.items()
-    }
+    inputs = [Path(name) for name in change.pop("inputs", (notes,))]
     with pytest.raises(InputError, match=problem):
-        deidentify(DeidentifyConfig(**values), Path("out"), 1)
+        deidentify(inputs, "text", DeidentifyConfig(**change), Path("out"), 1)
     assert not Path("out").exists()
 
 
 def test_a_corpus_of_de_identified_text_says_so(notes: Path, tmp_path: Path) -> None:
-    deidentify(DeidentifyConfig((notes,)), tmp_path / "out", 1)
+    deidentify([notes], "text", DeidentifyConfig(), tmp_path / "out", 1)
     made = build(BuildConfig((tmp_path / "out",)), [], tmp_path / "corpus", 1)
     assert made.personal_data_removed
     assert [each["file"] for each in made.inputs if not each["reason"]] == [

@@ -29,6 +29,17 @@ def read_key(path: Path) -> bytes:
     """
     if not path.exists():
         write_atomic(path, new_key().hex() + "\n")
+    return require_key(path)
+
+
+def require_key(path: Path) -> bytes:
+    """Return the key of a file; b"" if there is no such file.
+
+    Raises:
+        InputError: the file has no key.
+    """
+    if not path.exists():
+        return b""
     try:
         key = bytes.fromhex(path.read_text(encoding="ascii").strip())
     except (OSError, ValueError):

@@ -43,7 +43,7 @@ _HAN = re.compile(HAN)
 _LETTER = re.compile(r"\w")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Known:
     """Spellings of known identifiers.
 

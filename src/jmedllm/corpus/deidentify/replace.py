@@ -34,11 +34,21 @@ _COMPANY_END = re.compile(
 
 def mask(text: str, spans: Sequence[Span]) -> str:
     """Return the text with a tag such as [NAME] in place of each identifier."""
-    return _spliced(text, spans, [f"[{span.label}]" for span in spans])
+    return spliced(text, spans, masks(spans))
+
+
+def masks(spans: Sequence[Span]) -> list[str]:
+    """Return the tag of each identifier."""
+    return [f"[{span.label}]" for span in spans]
 
 
 def surrogate(text: str, spans: Sequence[Span], keyed: Keyed) -> str:
-    """Return the text with a surrogate in place of each identifier.
+    """Return the text with a surrogate in place of each identifier; see `surrogates`."""
+    return spliced(text, spans, surrogates(text, spans, keyed))
+
+
+def surrogates(text: str, spans: Sequence[Span], keyed: Keyed) -> list[str]:
+    """Return the surrogate of each identifier of a text.
 
     Args:
         text: the text.
@@ -63,7 +73,7 @@ def surrogate(text: str, spans: Sequence[Span], keyed: Keyed) -> str:
             pieces.append(replace_name(original, keyed, readings))
         else:
             pieces.append(_SURROGATES[span.label](original, keyed))
-    return _spliced(text, spans, pieces)
+    return pieces
 
 
 def _readings(text: str, spans: Sequence[Span]) -> dict[str, str]:
@@ -88,12 +98,18 @@ def days_of(keyed: Keyed) -> int:
     return 7 * (weeks if weeks < 0 else weeks + 1)
 
 
-def _spliced(text: str, spans: Sequence[Span], pieces: Sequence[str]) -> str:
-    parts, at = [], 0
+def spliced(text: str, spans: Sequence[Span], pieces: Sequence[str], start: int = 0, end: int | None = None) -> str:
+    """Return a text, or its characters `start` to `end`, with pieces in place of spans.
+
+    A span that goes beyond `start` or `end` is replaced on both sides.
+    """
+    end = len(text) if end is None else end
+    parts, at = [], start
     for span, piece in zip(spans, pieces, strict=True):
-        parts += [text[at : span.start], piece]
-        at = span.end
-    return "".join((*parts, text[at:]))
+        if span.end > start and span.start < end:
+            parts += [text[at : max(at, span.start)], piece]
+            at = span.end
+    return "".join((*parts, text[at:end]))
 
 
 def _age(original: str, keyed: Keyed) -> str:

@@ -11,14 +11,17 @@ REPORT = "deidentification.md"
 WARNING = "No program finds every identifier. Check a sample by hand before you share this text."
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeidentificationReport:
-    """What was done to which files.
+    """What was done to which files. Identifiers in the names of files are masked.
 
     Attributes:
-        replacement: "surrogate" or "mask".
-        key_kept: whether the key of the surrogates was kept in a file.
-        known_lists: number of lists of known people; not their names.
+        input_hash: hash of all that decides the output, except the key.
+        summary: version, replacement, whether the key was kept, number of lists of known people (not their names),
+            SHA-256 of the model and of the lists that come with jmedllm, version of the dictionary, documents,
+            characters, files and lines that were not read, and number of identifiers by kind.
+        patients: number of documents by what says who the patient is: "field", "number in the text" or "none".
+        rare_facts: see `RareFacts.counts`.
         counts: rows of file, kind, confidence, rule and number.
         inputs: SHA-256 of each input file.
         skipped: files and lines that were not read, each with the reason. Their text is not in the output.
@@ -26,12 +29,9 @@ class DeidentificationReport:
     """
 
     input_hash: str
-    version: str
-    replacement: str
-    key_kept: bool
-    known_lists: int
-    documents: int
-    characters: int
+    summary: dict[str, Any]
+    patients: dict[str, int]
+    rare_facts: dict[str, int]
     counts: list[list[Any]]
     inputs: dict[str, str]
     skipped: list[list[str]]
@@ -41,12 +41,29 @@ class DeidentificationReport:
         """Return the report as plain values."""
         return asdict(self)
 
+    @property
+    def documents(self) -> int:
+        """Number of documents."""
+        count: int = self.summary["documents"]
+        return count
+
+    @property
+    def characters(self) -> int:
+        """Number of characters of the documents as they were read."""
+        count: int = self.summary["characters"]
+        return count
+
     def by_label(self) -> dict[str, int]:
         """Return the number of identifiers by kind, in the order of the kinds."""
-        found = Counter[str]()
-        for _, label, _, _, count in self.counts:
-            found[label] += count
-        return {label: found[label] for label in LABELS if found[label]}
+        return by_label(self.counts)
+
+
+def by_label(counts: list[list[Any]]) -> dict[str, int]:
+    """Sum up rows of file, kind, confidence, rule and number by kind, in the order of the kinds."""
+    found = Counter[str]()
+    for _, label, _, _, count in counts:
+        found[label] += count
+    return {label: found[label] for label in LABELS if found[label]}
 
 
 def as_markdown(report: DeidentificationReport) -> str:
@@ -56,11 +73,13 @@ def as_markdown(report: DeidentificationReport) -> str:
     for file, label, level, _, count in report.counts:
         confidence[label, level] += count
         files[file] += count
+    done = report.summary
+    rare = report.rare_facts
     lines = [
         "# De-identification",
         "",
-        f"By jmedllm {report.version}: {report.documents:,} documents, {report.characters:,} characters, "
-        f"{sum(files.values()):,} identifiers replaced ({report.replacement}). {WARNING}",
+        f"By jmedllm {done['version']}: {report.documents:,} documents, {report.characters:,} characters, "
+        f"{sum(files.values()):,} identifiers replaced ({done['replacement']}). {WARNING}",
         "",
         "| kind | replaced | certain | likely | possible |",
         "|---|---:|---:|---:|---:|",
@@ -71,9 +90,20 @@ def as_markdown(report: DeidentificationReport) -> str:
             for label, count in report.by_label().items()
         ),
         "",
-        "| file | replaced |",
-        "|---|---:|",
-        *(f"| {file} | {count:,} |" for file, count in sorted(files.items())),
+        f"Rare facts: of {rare['documents']:,} documents that state age, sex and disease, {rare['rare']:,} share them "
+        f"and the place with fewer than {rare['k'] - 1} others. The review list names them.",
+        "",
+        "What identifies the patient: "
+        + ", ".join(f"{name} ({count:,} documents)" for name, count in report.patients.items())
+        + ".",
+        "",
+        "| file | replaced | SHA-256 |",
+        "|---|---:|---|",
+        *(f"| {file} | {files[file]:,} | `{hashed}` |" for file, hashed in report.inputs.items()),
+        "",
+        "| written | SHA-256 |",
+        "|---|---|",
+        *(f"| {file} | `{hashed}` |" for file, hashed in report.files.items()),
     ]
     if report.skipped:
         lines += [

@@ -17,12 +17,13 @@ from typing import Any
 from jmedllm import __version__
 from jmedllm.corpus.contamination_index import build_index, save_index
 from jmedllm.corpus.dedup import DuplicateIndex
+from jmedllm.corpus.deidentify.provenance import deidentifications
 from jmedllm.corpus.pipeline.parallel import run_parallel
 from jmedllm.corpus.pipeline.process_part import WorkDir, finish, places, prepare, signatures
 from jmedllm.corpus.pipeline.report import write_reports
 from jmedllm.corpus.pipeline.summary import Summary, gather
 from jmedllm.corpus.pipeline.survey import Survey, survey
-from jmedllm.corpus.readers.inputs import DEIDENTIFIED, DOCUMENTS, NAME
+from jmedllm.corpus.readers.inputs import DOCUMENTS, NAME
 from jmedllm.errors import InputError
 from jmedllm.evaluation.question import Question, question_hash
 from jmedllm.files import (
@@ -86,10 +87,12 @@ def build(config: BuildConfig, questions: Iterable[Question], output: Path, proc
         folder = _work_folder(output, input_hash)
         work_dir = WorkDir(folder, config.field, config.tokenizer, folder / f"{input_hash}.npz")
         _process_parts(work_dir, surveyed, items, processes)
+        done = deidentifications(surveyed.hashes)
         summary = Summary(
             input_hash=input_hash,
             version=__version__,
-            personal_data_removed=all((path / DEIDENTIFIED).is_file() for path in config.inputs),
+            personal_data_removed=done is not None,
+            deidentification=done,
             tokenizer=str(config.tokenizer) if config.tokenizer else None,
             questions=dict(sorted(Counter(f"{each.benchmark} {each.language}" for each in items).items())),
             files={},

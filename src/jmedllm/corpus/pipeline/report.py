@@ -6,6 +6,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, get_args
 
+from jmedllm.corpus.deidentify.provenance import in_words
 from jmedllm.corpus.pipeline.counts import Amount, BuildStep, Column
 from jmedllm.corpus.pipeline.process_part import WorkDir
 from jmedllm.corpus.pipeline.summary import InputFile, Summary
@@ -178,7 +179,9 @@ def _cells(amount: Amount, units: tuple[str, ...]) -> list[str]:
 
 
 def _personal_data(summary: Summary) -> str:
-    return DEIDENTIFIED_DATA if summary.personal_data_removed else PERSONAL_DATA
+    if summary.deidentification is None:
+        return PERSONAL_DATA
+    return f"{DEIDENTIFIED_DATA}. The text was {in_words(summary.deidentification)}"
 
 
 def _sentence(text: str) -> str:

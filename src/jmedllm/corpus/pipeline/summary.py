@@ -56,6 +56,7 @@ class Summary:
         input_hash: hash of everything that the corpus depends on.
         version: of jmedllm.
         personal_data_removed: whether every input was de-identified by jmedllm.
+        deidentification: how, each way once; None if an input was not.
         inputs: every file below the inputs.
         tokenizer: the file that tokens were counted with; None if they were not counted.
         questions: number of benchmark questions that were searched for, by benchmark and language.
@@ -74,6 +75,7 @@ class Summary:
     input_hash: str
     version: str
     personal_data_removed: bool
+    deidentification: list[dict[str, Any]] | None
     inputs: list[InputFile]
     tokenizer: str | None
     questions: dict[str, int]

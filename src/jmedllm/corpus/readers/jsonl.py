@@ -16,12 +16,15 @@ from jmedllm.errors import InputError, unknown
 _BUFFER = 1 << 20
 
 
-def read_lines(byte_range: ByteRange, name: str, field: str) -> Iterator[Document | Skipped]:
+def read_lines(
+    byte_range: ByteRange, name: str, field: str, patient_field: str | None = None
+) -> Iterator[Document | Skipped]:
     """Yield the documents of a range of lines, in order; a `Skipped` for each line that is not valid.
 
     Args:
         name: prefix for the ids of documents that have none.
         field: the key of the text.
+        patient_field: the key of the patient, if that is wanted.
 
     Raises:
         InputError: the file cannot be read, or no further.
@@ -30,7 +33,7 @@ def read_lines(byte_range: ByteRange, name: str, field: str) -> Iterator[Documen
     empty = byte_range.line == 1
     for number, raw in numbered_lines(byte_range):
         empty = False
-        yield _from_line(path, name, number, raw, field)
+        yield _from_line(path, name, number, raw, field, patient_field)
     if empty and not byte_range.start and byte_range.end in (None, path.stat().st_size):
         yield Skipped(spelled(path), "has no lines")
 
@@ -61,10 +64,23 @@ def numbered_lines(byte_range: ByteRange) -> Iterator[tuple[int, bytes]]:
             yield number, rest
 
 
-def require_field(path: Path, field: str) -> None:
+def require_field(
+    path: Path,
+    field: str,
+    option: str = "--field",
+    what: str = "text field",
+    types: tuple[type, ...] = (str,),
+) -> None:
     """Check that the first line of a file, if it is an object, has text in `field`.
 
     A wrong `--field` must not cost a run that reports every single line.
+
+    Args:
+        path: the file.
+        field: the key.
+        option: the option that names the key, for the message.
+        what: what the key is, for the message.
+        types: what its value may be.
 
     Raises:
         InputError: the line has no such field; the message names the nearest one.
@@ -73,9 +89,9 @@ def require_field(path: Path, field: str) -> None:
     with suppress(InputError, OSError):  # reported, with the file, when it is read
         number, raw = next(numbered_lines(ByteRange(path)), (1, b"null"))
         row = _parsed(raw)
-    if isinstance(row, dict) and not isinstance(row.get(field), str):
-        texts = [key for key, value in row.items() if isinstance(value, str)]
-        raise InputError(f"{path}:{number}: {unknown('text field', field, texts)}; choose it with --field")
+    if isinstance(row, dict) and not isinstance(row.get(field), types):
+        texts = [key for key, value in row.items() if isinstance(value, types)]
+        raise InputError(f"{path}:{number}: {unknown(what, field, texts)}; choose it with {option}")
 
 
 def _is_utf_16(path: Path) -> bool:
@@ -83,7 +99,9 @@ def _is_utf_16(path: Path) -> bool:
         return handle.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE)
 
 
-def _from_line(path: Path, name: str, number: int, raw: bytes, field: str) -> Document | Skipped:
+def _from_line(
+    path: Path, name: str, number: int, raw: bytes, field: str, patient_field: str | None
+) -> Document | Skipped:
     where = f"{spelled(path)}:{number}"
     try:
         row = _parsed(raw)
@@ -102,6 +120,7 @@ def _from_line(path: Path, name: str, number: int, raw: bytes, field: str) -> Do
         license=_string(row, "license"),
         title=_string(row, "title"),
         where=where,
+        patient=_patient(row, patient_field) if patient_field else None,
     )
 
 
@@ -120,6 +139,12 @@ def _parsed(raw: bytes) -> Any:
         raise InputError("broken JSON: nested too deeply") from None
     except ValueError:
         raise InputError("broken JSON: a number of too many digits") from None
+
+
+def _patient(row: dict[str, Any], key: str) -> str | None:
+    """Return the patient of a line, who may be a number: 0 is one."""
+    value = row.get(key)
+    return None if value is None or isinstance(value, bool | list | dict) else _whole_characters(str(value)) or None
 
 
 def _string(row: dict[str, Any], key: str) -> str | None:

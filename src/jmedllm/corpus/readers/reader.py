@@ -41,17 +41,18 @@ def require_text(inputs: Sequence[Path], field: str = "text") -> None:
     raise InputError(f"corpus {', '.join(map(spelled, inputs))}: contains no text{reason}; give files that do")
 
 
-def read(byte_range: ByteRange, field: str = "text") -> Iterator[Document | Skipped]:
+def read(byte_range: ByteRange, field: str = "text", patient_field: str | None = None) -> Iterator[Document | Skipped]:
     """Read the documents of a file or a range of it; yields a `Skipped` for what cannot be read, and reads on.
 
     Args:
         field: the key of the text in lines of JSON.
+        patient_field: the key of the patient in them, if that is wanted.
     """
     path, name = byte_range.path, byte_range.name or spelled(byte_range.path.name)
     suffix = kind(path)
     try:
         if suffix in LINES:
-            yield from read_lines(byte_range, name, field)
+            yield from read_lines(byte_range, name, field, patient_field)
         elif suffix in FORMATS:
             with open_any(path) as handle:
                 yield from _read_whole(path, name, suffix, handle.read())
