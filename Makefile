@@ -1,7 +1,8 @@
-# Four commands: `make demo`, `make real`, `make test` and `make check`. See README.md for a GPU build of PyTorch.
+# Four commands: `make demo`, `make real`, `make test` and `make check`. Every package is verified by its hash in
+# constraints.txt, except another build of PyTorch: make TORCH='torch==VERSION --index-url URL'.
 # They use the virtual environment that is activated, else .venv, which they create; `make demo VENV=DIR` names another.
 PYTHON ?= python3
-TORCH  ?= torch==2.13.0
+TORCH  ?=
 VENV   ?= $(or $(VIRTUAL_ENV),.venv)
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/jmedllm$(subst /,-,$(CURDIR))
@@ -43,16 +44,16 @@ $(WHEEL): | $(STAMP)-installed
 $(STAMP)-installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || $(PYTHON) tools/bootstrap_venv.py $(VENV)
 	$(BIN)/python -m pip --version > /dev/null || $(BIN)/python -m ensurepip
-	$(BIN)/python -m pip install --quiet -c constraints.txt "$(TORCH)"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	test -z "$(TORCH)" || $(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python tools/install.py
 	touch $@
 
 $(STAMP)-installed-gguf: $(STAMP)-installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e .[gguf]
+	$(BIN)/python tools/install.py gguf
 	touch $@
 
 $(STAMP)-installed-dev: $(STAMP)-installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e .[dev]
+	$(BIN)/python tools/install.py dev
 	touch $@
 
 # An environment of your own is not removed.

@@ -131,10 +131,13 @@ def _cores() -> int:
 
 
 def _peer_environment(folder: Path) -> str:
+    from jmedllm.bundle.constraints import CHECKOUT, read_constraints, write_versions
+
     python = folder / "lm-eval" / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", folder / "lm-eval"], check=True)
-        packages = [LM_EVAL, "torch==2.13.0", "-c", str(ROOT / "constraints.txt")]
+        versions = str(write_versions(read_constraints(CHECKOUT), folder / "versions.txt"))
+        packages = [LM_EVAL, "torch==2.13.0", "-c", versions]
         subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
     return str(python)
 

@@ -96,10 +96,13 @@ def _speed(row: dict[str, Any]) -> float:
 
 def _peer_environment(folder: Path) -> str | None:
     """Python with TRL; None, with a message, if pip cannot install it."""
+    from jmedllm.bundle.constraints import CHECKOUT, read_constraints, write_versions
+
     programs = folder / "trl" / "bin"
     if not (programs / "trl").exists():
         subprocess.run([sys.executable, "-m", "venv", folder / "trl"], check=True)
-        packages = [TRL, "peft", "torch==2.13.0", "-c", str(ROOT / "constraints.txt")]
+        versions = str(write_versions(read_constraints(CHECKOUT), folder / "versions.txt"))
+        packages = [TRL, "peft", "torch==2.13.0", "-c", versions]
         if subprocess.run([programs / "python", "-m", "pip", "install", "--quiet", *packages]).returncode:
             print(f"{TRL} could not be installed, so SFTTrainer is not measured", file=sys.stderr)
             return None

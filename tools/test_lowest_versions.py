@@ -50,7 +50,7 @@ def requirements() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     direct = [*project["dependencies"], *project["optional-dependencies"]["deploy"]]
     pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    runners = [line for line in pinned if line.startswith(("pytest==", "hypothesis=="))]
+    runners = [line.partition(" ")[0] for line in pinned if line.startswith(("pytest==", "hypothesis=="))]
     torch = os.environ.get("TORCH", "torch==2.13.0")
     return [torch, *(lowest(each) for each in direct if not each.startswith("torch>=")), *runners]
 
