@@ -1,14 +1,16 @@
-"""Trains the name model of `jmedllm corpus deidentify`: generated notes, and clean medical text without names.
+"""Trains the name model of `jmedllm corpus deidentify` on generated notes, and on public medical text without names.
 
-    python tools/train_deidentification.py --clean TEXT.jsonl --output src/jmedllm/corpus/deidentify/names.crfsuite
+    jmedllm data get igakuqa igakuqa119 jmle2026 jmed-llm --data DATA
+    python tools/train_deidentification.py --data DATA --output names.crfsuite
 
-The same inputs give the same bytes.
+The same inputs and versions (python-crfsuite, SudachiPy, its dictionary) give the same bytes.
 """
 
 import argparse
 import hashlib
-import json
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pycrfsuite
@@ -20,10 +22,26 @@ from jmedllm.corpus.deidentify.crf import MODEL, features, sentences
 from jmedllm.corpus.deidentify.fold import fold_names
 from jmedllm.corpus.deidentify.lexicon import build_lexicon, given_rows, surname_rows
 from jmedllm.corpus.deidentify.tokens import tokenize
+from jmedllm.evaluation.benchmarks import BENCHMARKS
 
 SEED = 17
 LEFT_OUT = 4
 """One of so many names is left out of the lists while the model is trained, so that it also learns from context."""
+
+CLEAN = ("igakuqa", "igakuqa119", "jmle2026", "crade", "rrtnm", "smdis")
+"""Benchmarks whose Japanese text names nobody: examinations, case reports, radiology reports and posts."""
+
+KEPT_ASIDE = ("115", "116")
+"""Examinations of IgakuQA that measure false alarms, and that the model does not see."""
+
+_NAMED = re.compile("花子|太郎|一郎|次郎")
+
+
+def clean_texts(data: Path) -> Iterator[str]:
+    """Yield the texts of the benchmarks, each once."""
+    questions = [each for name in CLEAN for each in BENCHMARKS[name].load(data, "ja", "test")]
+    texts = ["\n".join((each.stem, *each.choices)) for each in questions if not each.id.startswith(KEPT_ASIDE)]
+    yield from dict.fromkeys(text for text in texts if not _NAMED.search(text))
 
 
 def is_left_out(name: str) -> bool:
@@ -42,10 +60,8 @@ def tags(note: Note) -> list[str]:
 def main() -> None:
     """Train the model."""
     parser = argparse.ArgumentParser()
-    parser.add_argument(
-        "--clean", type=Path, nargs="*", default=[], help="lines of JSON with a text that names nobody"
-    )
-    parser.add_argument("--notes", type=int, default=5000)
+    parser.add_argument("--data", type=Path, required=True, help="data directory with the benchmarks of `CLEAN`")
+    parser.add_argument("--notes", type=int, default=8000)
     parser.add_argument("--iterations", type=int, default=120)
     parser.add_argument("--output", type=Path, default=MODEL)
     args = parser.parse_args()
@@ -53,9 +69,7 @@ def main() -> None:
         (row for row in surname_rows() if not is_left_out(row[0])),
         (row for row in given_rows() if not is_left_out(row[0])),
     )
-    texts = notes(SEED, args.notes)
-    for path in args.clean:
-        texts += [Note(json.loads(line)["text"], ()) for line in path.open(encoding="utf-8")]
+    texts = notes(SEED, args.notes) + [Note(text, ()) for text in clean_texts(args.data)]
     trainer = pycrfsuite.Trainer(verbose=False)
     count = 0
     for note in texts:
@@ -76,7 +90,7 @@ def main() -> None:
     print(f"{len(texts):,} texts, {count:,} characters")
     trainer.train(str(args.output))
     digest = hashlib.sha256(args.output.read_bytes()).hexdigest()
-    print(f"{args.output}: {args.output.stat().st_size:,} bytes, {digest[:16]}")
+    print(f"{args.output}: {args.output.stat().st_size:,} bytes, SHA-256 {digest}")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,17 @@ def found(text: str, label: str = "NAME", known=None) -> list[str]:
         ("鈴木先生に報告し、鈴木の指示を受けた。", ["鈴木", "鈴木"]),
         ("受診者 Taro Yamada 様", ["Taro Yamada"]),
         ("seen by Dr. Emily Clark at the clinic", ["Dr. Emily Clark"]),
+        ("Husband (Seiko Kawahara) at bedside", ["Seiko Kawahara"]),
+        ("氏 名　山 田 太 郎　　昭和 5 年", ["山 田 太 郎"]),
+        ("荒川・笠井で回診、抜去可と判断。", ["荒川", "笠井"]),
+        ("父：虹帆　母は厚生", ["虹帆"]),
+        ("交際相手の高山との関係", ["高山"]),
+        ("杏美夫人は施設入所中", ["杏美"]),
+        ("[内海] カルテだと違います", ["内海"]),
+        ("当直奥村・研修医落合で対応。", ["奥村", "落合"]),
+        ("北野医長より説明。谷MEより報告。", ["北野", "谷"]),
+        ("同席者：石塚（看護師）、堀（通訳）", ["石塚", "堀"]),
+        ("患者：ﾔﾏﾑﾗ ﾃﾝﾅ（山村天那）", ["ﾔﾏﾑﾗ ﾃﾝﾅ", "山村天那"]),
     ],
 )
 def test_names_are_found_without_their_titles(text: str, names: list[str]) -> None:
@@ -53,6 +64,12 @@ def test_names_are_found_without_their_titles(text: str, names: list[str]) -> No
         "当院内科を紹介受診。",
         "What is the treatment of Lyme disease in adults?",
         "日本薬局方の医薬品。",
+        "山本らの報告、石田の分類、木村のII型とは異なる。",
+        "ウリナスタチン「持田」、アジルサルタン錠20mg「杏林」。",
+        "奥様が面会、旦那様は不在。前主治医に確認した。",
+        "消化器外科　外来担当　先生　侍史",
+        "上田市産のりんご。",
+        "筋力4/5、3/6雑音、1/2生食、2/3周性、瞳孔 3/3mm。",
     ],
 )
 def test_medical_terms_and_roles_survive(text: str) -> None:
@@ -70,6 +87,25 @@ def test_medical_terms_and_roles_survive(text: str) -> None:
 )
 def test_providers_are_found_whole(text: str, name: str) -> None:
     assert found(text, "HOSPITAL") == [name]
+
+
+@pytest.mark.parametrize(
+    ("table", "found_in_it"),
+    [
+        (
+            "患者番号,氏名,カナ,生年月日,電話\n7609166,山岡思紀,ヤマオカシキ,R01/05/02,0265-37-3685\n12,なし,なし,-,-",
+            {"7609166", "山岡思紀", "ヤマオカシキ", "R01/05/02", "0265-37-3685"},
+        ),
+        ("| 氏名 | 担当 | 所見 |\n|---|---|---|\n| 東 知空 | 泉 | 関節痛 |", {"東 知空", "泉"}),
+        (
+            "PID|1||40551^^^^PI||小谷 要葉^^^^^^L^I~コタニ カナハ^^^^^^L^P||19590703|F\nOBX|1|NM|3A010^蛋白||6.8",
+            {"40551", "小谷 要葉", "コタニ カナハ", "19590703"},
+        ),
+        ("項目,結果\n関,正\n林,誤", set()),
+    ],
+)
+def test_the_header_of_a_column_says_what_is_in_it(table: str, found_in_it: set[str]) -> None:
+    assert {table[span.start : span.end] for span in find(table)} == found_in_it
 
 
 def test_a_name_before_a_word_of_a_disease_is_kept_beside_the_person_of_that_name() -> None:

@@ -51,6 +51,9 @@ _TOWN_ALONE = re.compile(
     r"|[一二三四五六七八九十]{1,2})丁目(?:\d{1,4}(?:番地?|-|の)\d{0,4}号?(?:-\d+)?)?"
 )
 _LIVES_THERE = re.compile(r"\s?(?:在住|出身|居住|から転居|に転居|へ転居|の自宅|に住|で生まれ|の実家)")
+PRODUCT_AFTER = re.compile("産(?![科婦後前褥])|特産|名産")
+"""After a place: 上田市産のりんご."""
+
 _END = re.compile("[市区町村]")
 
 
@@ -124,6 +127,8 @@ def find_addresses(folded: str) -> Iterator[Span]:
             building = _BUILDING.match(folded, tail.end())
             done = building.end() if building else tail.end()
             yield Span(start, done, "ADDRESS", "certain", "address")
+        elif PRODUCT_AFTER.match(folded, end):
+            continue
         elif before or folded[end - 1] in "市区" or _LIVES_THERE.match(folded, end):
             if name_start == start and end - start == 2 and not _LIVES_THERE.match(folded, end):
                 continue  # 北区, 東村: too short to be certain

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from jmedllm.corpus.deidentify.addresses import PRODUCT_AFTER
 from jmedllm.corpus.deidentify.eponyms import eponyms, is_term
 from jmedllm.corpus.deidentify.institutions import is_employer, is_provider
 from jmedllm.corpus.deidentify.lexicon import Lexicon
@@ -12,7 +13,7 @@ from jmedllm.corpus.deidentify.spans import Span, resolve
 from jmedllm.corpus.deidentify.tokens import Token
 
 _TITLE = re.compile(rf"\s?{TITLE}")
-_REST_OF_NAME = re.compile(rf"({HAN}{{1,2}})(?=$|[\s、。，()（）/／・\]】」:：]|さん|様|氏|殿|先生|くん|ちゃん|Dr|の)")
+_REST_OF_NAME = re.compile(rf"({HAN}{{1,2}})(?=$|[\s、。，()（）/／・\]】」:：]|{TITLE}|の)")
 _GIVEN_AFTER_SPACE = re.compile(
     rf"([ ]{HAN}{{1,3}})(?=$|[\s、。，()（）/／・\]】」:：]|さん|様|氏|殿|先生|くん|ちゃん|Dr|医師)"
 )
@@ -37,6 +38,7 @@ def decide(folded: str, tokens: Sequence[Token], spans: Sequence[Span], names: L
         if span.label not in ("NAME", "ORG", "LOCATION") or not is_term(folded, span.start, span.end, terms)
     ]
     kept = [span for span in kept if span.rule != "context:hospital" or is_provider(folded[span.start : span.end])]
+    kept = [span for span in kept if span.label != "LOCATION" or not PRODUCT_AFTER.match(folded, span.end)]
     kept = [span for span in kept if span.rule != "context:org" or is_employer(folded, span)]
     kept = [span for span in kept if span.label != "NAME" or _is_plausible(folded, tokens, span, names)]
     kept += [reading for span in kept if span.label == "NAME" for reading in readings(folded, span)]
@@ -110,9 +112,11 @@ def _is_plausible(folded: str, tokens: Sequence[Token], span: Span, names: Lexic
         return False
     if len(text) == 1 and not titled:
         return False
+    if not titled and text not in names.surnames | names.given and is_common(span.start, span.end, tokens):
+        return False
     if re.fullmatch(r"[ぁ-ゖー]+", text) and not titled and any(each.start < span.end < each.end for each in tokens):
         return False
-    if text[-1] in ",、" or not text.strip():
+    if text[-1] in ",、" or not text.strip() or is_no_name(text):
         return False
     before, after = folded[span.start - 1 : span.start], folded[span.end : span.end + 1]
     if _KATAKANA.match(text[-1]) and _KATAKANA.match(after):
@@ -172,7 +176,7 @@ def _everywhere(
             known.update(parts(name, names))
     boundaries = {token.start for token in tokens} | {token.end for token in tokens}
     for name in sorted(known, key=lambda each: (-len(each), each)):
-        if not any(map(str.isalpha, name)):
+        if not any(map(str.isalpha, name)) or (name.isascii() and (len(name) < 3 or not name[0].isupper())):
             continue
         pattern = r"\s?".join(map(re.escape, name)) if len(name) > 3 else re.escape(name)
         for match in re.finditer(pattern, folded):

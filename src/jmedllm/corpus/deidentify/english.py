@@ -18,7 +18,7 @@ _CAP_THEN = re.compile(rf"\b({_CAP})((?:{_REST}){{1,2}})")
 _NAMED = re.compile(
     rf"\b(?:[Nn]amed|[Nn]ame(?: is|:)|[Pp]atient(?: is|:)?|[Pp]t(?: is|:)?|[Ll]ike(?: pt| patient)?|[Cc]alled"
     rf"|[Ss]igned by|[Ss]een by|[Tt]reated by|[Mm]other|[Ff]ather|[Ww]ife|[Hh]usband"
-    rf"|[Ss]on|[Dd]aughter|[Bb]rother|[Ss]ister)[ ,]{{1,2}}({_CAP}(?:{_REST}){{1,2}})"
+    rf"|[Ss]on|[Dd]aughter|[Bb]rother|[Ss]ister)[ ,(]{{1,2}}({_CAP}(?:{_REST}){{1,2}})"
 )
 _LAST_FIRST = re.compile(rf"\b({_CAP}), ({_CAP}|[A-Z]\.)")
 _NOT_NAMES = frozenset(

@@ -6,6 +6,13 @@ from functools import lru_cache
 
 from jmedllm.corpus.deidentify.lists import rows
 
+_CITED = (
+    r"ら(?:の(?:報告|分類|基準|方法|研究|提唱|検討|定義)|により|によれ|[（(](?:19|20)\d\d)"
+    r"|の(?:分類|[式輪法]|徴候|反応|試験|診断基準|基準|術式|方法|定義|公式|法則|仮説|三?角|[IVXⅠ-Ⅹ\d]{1,3}型"
+    r"|[IVXⅠ-Ⅹ\d]{1,3}群)"
+)
+"""What follows the name of an author: 木村のII型, 山本らの報告."""
+
 _ENGLISH = (
     r"(?:'s?)?\s(?:disease|syndrome|sign|test|reflex|score|scale|criteria|classification|lymphoma|sarcoma"
     r"|tumou?r|anemia|cells?|fracture|procedure|operation"
@@ -25,7 +32,7 @@ def _patterns() -> tuple["re.Pattern[str]", "re.Pattern[str]"]:
     )
     partner = r"(?:[・･-][一-龥々ァ-ヴーA-Za-z]{1,10}|[ァ-ヴー]{2,10}){0,3}"
     number = r"(?:\s?(?:I{1,3}|IV|V|[0-9ⅠⅡⅢⅣ])\s?)?"
-    return re.compile(listed), re.compile(rf"{partner}{number}(?:{heads})|{partner}{_ENGLISH}", re.IGNORECASE)
+    return re.compile(listed), re.compile(rf"{partner}{number}(?:{heads})|{partner}{_ENGLISH}|{_CITED}", re.IGNORECASE)
 
 
 def eponyms(folded: str) -> list[tuple[int, int]]:

@@ -14,6 +14,7 @@ from jmedllm.corpus.deidentify.known import Known, find_known
 from jmedllm.corpus.deidentify.lexicon import lexicon
 from jmedllm.corpus.deidentify.names import find_names
 from jmedllm.corpus.deidentify.spans import Span, resolve
+from jmedllm.corpus.deidentify.tables import find_in_tables
 from jmedllm.corpus.deidentify.tokens import tokenize
 
 
@@ -47,3 +48,4 @@ def _formed(folded: str) -> Iterator[Span]:
     yield from find_numbers(folded)
     yield from find_addresses(folded)
     yield from find_english(folded)
+    yield from find_in_tables(folded)

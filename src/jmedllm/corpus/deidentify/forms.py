@@ -70,7 +70,7 @@ _KEYED: tuple[tuple[Label, str, "re.Pattern[str]"], ...] = (
         "number:licence",
         _numbered(
             r"(?:医籍|薬剤師名簿|籍|登録|免許|麻薬施用者|運転免許証?|免許証|保険医|旅券|パスポート|在留カード"
-            r"|障害者手帳|手帳)(?:登録)?(?:番号|No\.?)"
+            r"|障害者手帳|手帳)(?:登録)?(?:番号|No\.?)[\s:：]{0,3}第?"
         ),
     ),
     ("ACCOUNT_ID", "number:account", _numbered(r"(?:口座(?:番号)?|普通預金|普通口座|カード番号|クレジットカード)")),
@@ -98,6 +98,12 @@ _KEYED: tuple[tuple[Label, str, "re.Pattern[str]"], ...] = (
         "number:no",
         re.compile(r"(?<![A-Za-z])(?:No|Ｎｏ|№|NO)[.:\s]{1,3}([A-Z]{0,3}-?\d{4,}(?:-\d+)*)"),
     ),
+)
+_CARD_NUMBER = re.compile(r"(?:保険証|被保険者証|記号番号)[\s:：]{0,3}(\d{1,8}[・･-]\d{1,8})(?![\d-])")
+_ANY_NUMBER = re.compile(
+    rf"(?<![一-龥])(?!(?:承認|製造|型|品|規格|染色体|原子|問題|設問|文献|図|表|薬価|試験|製品|登録商標|版|電話"
+    rf"|郵便)番)"
+    rf"[一-龥]{{1,8}}(?:番号|コード|ID|No\.?)[\s:：]{{1,3}}{_VALUE}"
 )
 _SYMBOL_NUMBER = re.compile(r"記号\s?[:：]?\s?([\d\-・]{2,12})[\s、・]{1,3}番号\s?[:：]?\s?(\d[\d\-・]{0,11})")
 _NOT_A_PERSONS = re.compile(
@@ -168,6 +174,11 @@ def find_numbers(folded: str) -> Iterator[Span]:
     for match in _SYMBOL_NUMBER.finditer(folded):
         for group in (1, 2):
             yield Span(match.start(group), match.end(group), "INSURANCE_ID", "certain", "number:insurance")
+    for match in _CARD_NUMBER.finditer(folded):
+        yield Span(match.start(1), match.end(1), "INSURANCE_ID", "certain", "number:insurance")
+    for match in _ANY_NUMBER.finditer(folded):
+        if sum(map(str.isdigit, match[1])) > 3:
+            yield Span(match.start(1), match.end(), "PATIENT_ID", "likely", "number:word")
     for match in _MYNUMBER.finditer(folded):
         if is_mynumber(match[1] + match[3] + match[4]) and not _is_product(folded, match.start()):
             yield Span(match.start(), match.end(), "MYNUMBER", "certain", "mynumber:check-digit")

@@ -40,10 +40,12 @@ _PREFIXED = re.compile(
 _COMPANY = re.compile(
     r"(?:株式会社|有限会社|合同会社|小学校|中学校|高等学校|高校|中等教育学校|特別支援学校|大学院|大学(?!病院"
     r"|生|図書|入試|名誉|教授|卒)|専門学校|幼稚園|保育園|保育所|こども園|製作所"
-    r"|建設|工業|運送|商事|銀行|信用金庫|工務店|製薬|電機|自動車|食品|物産|印刷|運輸|交通|鉄道|不動産|証券"
-    r"|化学|商店|商会|市役所|区役所|町役場|村役場|県庁|消防署|警察署|郵便局|農協)"
-    r"|水産|精機|産業|機械|金属工業|電子|通信|観光|タクシー|バス(?=株式|会社)|警備|塗装|鉄工所?|石油|ガス|電力|生命|損保|紡績|造船|製鉄|製紙"
-    r"|新聞社?|放送局?|協同組合|事務所|学園|学院|牧場|農園|ストア|マート|ホテル|旅館"
+    r"|建設|工業|運送|商事|銀行|信用金庫|工務店|電機|自動車|食品|物産|印刷|運輸|交通|鉄道|不動産|証券"
+    r"|化学|商店|商会|市役所|区役所|町役場|村役場|県庁|消防署|警察署|郵便局|農協)(?!方式|[式法]|分類|基準)"
+    r"|水産|精機|産業|機械|金属工業|電子|通信|観光|タクシー|バス(?=株式|会社)|警備|塗装|鉄工所?|石油|ガス"
+    r"|電力|生命|損保|紡績|造船|製鉄|製紙"
+    r"|新聞社?|放送局?|協同組合|事務所|学園|学院|牧場|農園|ストア|マート|ホテル|旅館|ロジスティクス"
+    r"|ホールディングス|フーズ|リース|運輸|組(?![織合])|法律事務所|サービス(?=株式|を|に)|システムズ?|テック"
 )
 _COMPANY_FIRST = re.compile(
     r"(?<![一-龥々ァ-ヴーA-Za-z])(?:株式|有限|合同)会社\s?[^\s、。，"
@@ -53,12 +55,14 @@ _WORKS_AT = re.compile(
     r"(?:勤務先|職場|就業先|勤め先|学校|通学先|通園先|所属|職業|会社員|社員|パート|アルバイト)[^。\n]{0,4}$"
 )
 _WORKS_THERE = re.compile(
-    r"[（(]?(?:に|を|へ|の)?(?:勤務|勤め|入社|退職|就職|転職|通う|通って|休職|健診|産業医|社員|通い|で(?:技能)?実習|で働|を経営)"
+    r"[（(]?(?:に|を|へ|の)?(?:[\d/.年月末頃]{0,9}に?)?(?:勤務|勤め|入社|退職|就職|転職|通う|通って|休職|健診"
+    r"|産業医|社員|通い|で(?:技能)?実習|で働|を経営)"
 )
 _SCHOOL = re.compile("株式会社|有限会社|合同会社|小学校|中学校|高等学校|高校|幼稚園|保育園|こども園|専門学校")
 _FOREIGN = re.compile(r"[ァ-ヴー・＝=A-Za-z ]+州?")
 _MIDDLE = re.compile(
-    r"(?:総合|中央|第[一二三]|記念|市民|厚生|赤十字|済生会|徳洲会|共立|協同|温泉|循環器|救急|医師会|労災|社会保険|市立|町立|村立|県立|国際|地域|医療|南|北|東|西)+$"
+    r"(?:総合|中央|第[一二三]|記念|市民|厚生|赤十字|済生会|徳洲会|共立|協同|温泉|循環器|救急|医師会|労災"
+    r"|社会保険|市立|町立|村立|県立|国際|地域|医療|南|北|東|西)+$"
 )
 _EMPLOYER = re.compile(
     r"(?:勤務先|職場|就業先|勤め先|学校名|通学先|通園先|所属|就労先|会社名)(?:名)?(?:[:：]\s{0,3}|[ "
@@ -73,6 +77,8 @@ _GENERIC = re.compile(
     r"|医療機関|医科|歯科|医学部|開業|入院|通院|初診|転院|退院|保険"
     r"|調剤|院外|院内|門前|企業|日本|全国|動物|夜間|休日|急患|へき地|僻地|結核|ハンセン病|リハビリ"
     r"|リハビリテーション|内科|外科|眼科|小児科|産婦人科|皮膚科|整形外科|透析"
+    r"|レディース|メンタル|デンタル|スポーツ|ファミリー|スキン|ホーム|メディカル|キッズ|ハート|オンライン"
+    r"|サテライト|チェーン|ドラッグ|モール|プライマリ・?ケア|ストレスケア"
     r"|発熱|物忘れ|ワクチン|ペイン|フットケア|ストーマ|医療|高度|集中|がん(?:診療)?|ガン|癌|専攻|女子|短期"
     r"|国公立|理系|文系|義務|進学|食品|市販|一貫|医師会|先|側|数|多|大|小"
     r"|・|の|と|型|用|等|など|患者|職員|医師|看護師|\d|[、。\s])*$"
@@ -90,12 +96,16 @@ _DEPARTMENTS_BEFORE = re.compile(
     rf"(?:{_DEPARTMENT}+(?:内科|外科|科)?[・、])*{_DEPARTMENT}*(?:内科|外科|科)[ ・]?$|総合病院 $"
 )
 _BRANCH = re.compile(
-    r"[一-龥ぁ-んァ-ヴーA-Za-z\d]{0,10}?(?:店|分院|支店|院|センター|診療所|病院|クリニック)(?![一-龥])"
+    r"[ ](?:[一-龥ぁ-んァ-ヴーA-Za-z\d]{1,8})店(?![一-龥])|[一-龥ぁ-んァ-ヴーA-Za-z\d]{0,10}?(?:店|分院|支店"
+    r"|院|センター|診療所|病院|クリニック)(?![一-龥])"
 )
 _ENDS_NAME = re.compile(r"[\s、。，．,()（）「」『』【】\[\]:：;；<>＜＞/／=＝→⇒|■◆●○□\n「」~〜]")
 _PROPER = {"固有名詞", "地名", "姓", "名"}
 _OUTSIDE = {"助動詞", "動詞", "副詞", "連体詞", "接続詞", "感動詞"}
 _KANJI = re.compile(r"[一-龥々]")
+_LATIN_BEFORE = re.compile(r"[A-Za-z][A-Za-z&'.-]* $")
+"""The last word before Clinic in Latin letters."""
+
 _HIRAGANA_BEFORE = re.compile(r"[ぁ-ゖ]{2,}$")
 
 
@@ -126,7 +136,13 @@ def find_institutions(folded: str, tokens: Sequence[Token], names: Lexicon) -> I
             ):
                 yield Span(start, match.end(), "ORG", "likely", "institution:employer")
                 continue
-            if not is_station and (_GENERIC.match(core) or not _is_proper(core, start, match.start(), tokens, names)):
+            if not is_station and (
+                _GENERIC.match(core)
+                or not (
+                    _is_proper(core, start, match.start(), tokens, names)
+                    or (label == "HOSPITAL" and _is_made_up(folded, start, match.start(), tokens))
+                )
+            ):
                 continue
             yield Span(
                 _with_legal(folded, start),
@@ -158,8 +174,8 @@ def _works_there(folded: str, start: int, end: int) -> bool:
 
 
 def is_provider(text: str) -> bool:
-    """Return whether a name has a word that names of providers have."""
-    return bool(
+    """Return whether a name has a word that names of providers have, and is no department: 消化器外科."""
+    return not _PRACTICE.fullmatch(text) and bool(
         _PROVIDER.search(text) or _PRACTICE.search(text) or _PREFIXED.search(text) or _ANY_PROVIDER.search(text)
     )
 
@@ -176,7 +192,12 @@ def _name_start(folded: str, tokens: Sequence[Token], end: int, names: Lexicon) 
         # 近くの眼科 has none: its first kana ends a word that begins in kanji.
         first = run.start() + bool(_KANJI.match(folded[run.start() - 1 : run.start()]))
         words = {each.start for each in tokens if each.end == end and each.part == "名詞" and end - each.start > 2}
-        return next((at for at in range(first, end - 1) if folded[at:end] in names.surnames or at in words), end)
+        known = (at for at in range(first, end - 1) if folded[at:end] in names.surnames or at in words)
+        begins = run.start() == 0 or bool(_ENDS_NAME.match(folded[run.start() - 1]))
+        verbal = any(each.start == run.start() and each.part in _OUTSIDE for each in tokens)
+        return next(known, run.start() if begins and not verbal and end - run.start() > 2 else end)
+    latin = _LATIN_BEFORE.search(folded, max(0, end - 40), end)
+    end = latin.start() if latin else end
     whole = next((each for each in tokens if each.start < end < each.end), None)
     start = whole.start if whole and not _ENDS_NAME.search(whole.text) else end
     for token in reversed([each for each in tokens if end - 40 < each.end <= start]):
@@ -200,7 +221,7 @@ def _name_end(folded: str, tokens: Sequence[Token], start: int) -> int:
         if (
             token.start != end
             or _ENDS_NAME.search(token.text)
-            or token.part in ("助詞", "助動詞", "動詞", "名詞" if token.kind == "数詞" else "")
+            or token.part in ("助詞", "助動詞", "動詞" if end > start else "", "名詞" if token.kind == "数詞" else "")
         ):
             break
         end = token.end
@@ -217,6 +238,17 @@ def _is_proper(core: str, start: int, end: int, tokens: Sequence[Token], names: 
         or any(each.start <= start and end < each.end and each.kind in _PROPER for each in tokens)
         or any(each.kind in _PROPER or (each.unknown and len(each.text) > 1) for each in inside)
         or municipality_at(core, len(core)) is not None
+    )
+
+
+def _is_made_up(folded: str, start: int, end: int, tokens: Sequence[Token]) -> bool:
+    """Return whether a word before 医院 names one: katakana, hiragana after a sign, or kanji that are no word."""
+    core = folded[start:end]
+    inside = [each for each in tokens if each.start >= start and each.end <= end]
+    return bool(
+        re.fullmatch(r"[ァ-ヴー]{2,}", core)
+        or (re.fullmatch(r"[ぁ-ゖー]{2,}", core) and (start == 0 or _ENDS_NAME.match(folded[start - 1])))
+        or (re.fullmatch(r"[一-龥々]{2,3}", core) and len(inside) == len(core))
     )
 
 

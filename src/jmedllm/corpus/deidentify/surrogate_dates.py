@@ -14,7 +14,7 @@ _ERAS = (
     ("大正", "T", "㍽", dt.date(1912, 7, 30)),
     ("明治", "M", "㍾", dt.date(1868, 1, 25)),
 )
-_FIRST_YEAR = {mark: start.year for name, letter, square, start in _ERAS for mark in (name, letter, square)}
+_FIRST_YEAR = {mark: start.year for name, letter, square, start in _ERAS for mark in (name, name[0], letter, square)}
 _MONTHS = (
     "January",
     "February",
@@ -32,7 +32,7 @@ _MONTHS = (
 _WEEKDAYS = "月火水木金土日"
 _N = r"(?:\d{1,2}|元|[〇零一二三四五六七八九十]{1,3})"
 _YEAR = (
-    rf"(?:(?P<era>令和|平成|昭和|大正|明治|[㋿㍻㍼㍽㍾]|[RHSTM](?=\.?\s?[\d元]))(?P<dot>\.?\s?)(?P<eyear>{_N})"
+    rf"(?:(?P<era>令和|平成|昭和|大正|明治|[㋿㍻㍼㍽㍾]|[令平昭大明](?=\s?[\d元])|[RHSTM](?=\.?\s?[\d元]))(?P<dot>\.?\s?)(?P<eyear>{_N})"
     rf"|(?P<year>\d{{4}}|[一二][〇零一二三四五六七八九]{{3}})|(?P<short>'?\d\d(?=[./-])))"
 )
 _DATE = re.compile(
@@ -129,7 +129,8 @@ def _write_year(match: "re.Match[str]", new: dt.date) -> str:
     if match["era"]:
         for name, letter, square, start in _ERAS:
             if new >= start:
-                mark = name if len(match["era"]) == 2 else square if match["era"] in "㋿㍻㍼㍽㍾" else letter
+                short = {"令平昭大明": name[0], "㋿㍻㍼㍽㍾": square, "RHSTM": letter}
+                mark = next((each for marks, each in short.items() if match["era"] in marks), name)
                 year = new.year - start.year + 1
                 first = (
                     "元"
