@@ -3,7 +3,7 @@
     pip install gimei==0.2.3
     python benchmarks/deidentification.py
 
-The data directory is `--data`, or the one that JMEDLLM_SHARED_DATA names. `--part dev` measures the part whose errors
+The data directory is `--data`, or the one that JMEDLLM_SHARED_DATA names. `--split dev` measures the part whose errors
 may be looked at, and `--errors N` prints N of them; the part that is kept aside has no errors to print.
 """
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from deidentification_data import SOURCES, Part, institutions
+from deidentification_data import SOURCES, Split, institutions
 from deidentification_notes import Pools, WrittenNote, batches, notes
 
 from jmedllm.corpus.deidentify.evaluate import AnnotatedText, DeidentificationScores, Share, evaluate, share
@@ -101,12 +101,12 @@ def lists_of(written: Sequence[WrittenNote]) -> Known:
         return read_known([file], {}, lexicon())
 
 
-def sources(shared: Path, part: Part) -> Iterator[Row]:
+def sources(shared: Path, split: Split) -> Iterator[Row]:
     """Yield the lines of the data for development, or of its part that is kept aside."""
-    yield from without_lists(SOURCES["notes"](shared, part), "templates for development")
+    yield from without_lists(SOURCES["notes"](shared, split), "templates for development")
     for name, ask in (("hospitals", "92"), ("addresses", "95")):
-        yield of_share(f"real {name} in sentences", evaluate(SOURCES[name](shared, part), find).recall[-1], ask)
-    clean = [*SOURCES["examinations"](shared, part), *SOURCES["case reports"](shared, part)]
+        yield of_share(f"real {name} in sentences", evaluate(SOURCES[name](shared, split), find).recall[-1], ask)
+    clean = [*SOURCES["examinations"](shared, split), *SOURCES["case reports"](shared, split)]
     alarms = evaluate(clean, find)
     count = sum(number for label, number in alarms.false_alarms.items() if label != "DATE")
     per_10000 = 1e4 * count / alarms.clean_characters
@@ -115,8 +115,8 @@ def sources(shared: Path, part: Part) -> Iterator[Row]:
         "false alarms per 10,000 characters of examinations and case reports, without dates",
         f"{per_10000:.2f}", "", f"{alarms.clean_characters:,}", "2",
     )  # fmt: skip
-    yield of_share("medical terms altered", evaluate(SOURCES["terms"](shared, part), find).touched, "0.5")
-    asq = evaluate(SOURCES["asq-phi"](shared, part), find)
+    yield of_share("medical terms altered", evaluate(SOURCES["terms"](shared, split), find).touched, "0.5")
+    asq = evaluate(SOURCES["asq-phi"](shared, split), find)
     yield of_share("ASQ-PHI: recall", asq.recall[-1], "96")
     yield of_share("ASQ-PHI: queries without identifiers touched", asq.touched, "12")
 
@@ -165,12 +165,12 @@ def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("JMEDLLM_SHARED_DATA", "../shared/data")))
-    parser.add_argument("--part", choices=("dev", "held"), default="held")
+    parser.add_argument("--split", choices=("dev", "test"), default="test")
     parser.add_argument("--batch", help="measure this batch of notes only; by default the last one, and the data")
     parser.add_argument("--source", choices=SOURCES, help="with --errors: print errors of this source, part dev")
     parser.add_argument("--errors", type=int, default=0)
     args = parser.parse_args()
-    pools = Pools.read(args.data / "deid", institutions(args.data, "held"))
+    pools = Pools.read(args.data / "deid", institutions(args.data, "test"))
     if args.source:
         texts = SOURCES[args.source](args.data, "dev")
         scores = evaluate(texts, find)
@@ -182,7 +182,7 @@ def main() -> None:
     texts = [each.text for each in written]
     rows = [*without_lists(texts, batch), *with_lists(written, batch)]
     if not args.batch:
-        rows += [*sources(args.data, args.part), speed(texts)]
+        rows += [*sources(args.data, args.split), speed(texts)]
     print_table(rows)
     if args.errors:
         print_errors(texts, args.errors)

@@ -1,7 +1,7 @@
 """Reads the texts that measure the de-identification, and splits them into a part to look at and one to keep aside.
 
 The split is by hashes of names, not of lines: of the template of a note, of an institution, of an article, of a text.
-The errors of the part "held" are never looked at; its figures are.
+The errors of the part "test" are never looked at; its figures are.
 """
 
 import csv
@@ -16,8 +16,8 @@ from typing import Any, Literal
 from jmedllm.corpus.deidentify.evaluate import AnnotatedText, GoldSpan
 from jmedllm.evaluation.benchmarks import BENCHMARKS
 
-Part = Literal["dev", "held"]
-HELD_EXAMINATIONS = ("115", "116")
+Split = Literal["dev", "test"]
+TEST_EXAMINATIONS = ("115", "116")
 """Examinations of IgakuQA that the model is not trained on (`KEPT_ASIDE` of tools/train_deidentification.py)."""
 
 CARRIERS = {
@@ -29,7 +29,7 @@ CARRIERS = {
         "2年前に{}で手術歴あり。",
         "紹介元 {}　内科",
     ),
-    "held": (
+    "test": (
         "{}を受診。",
         "{}からの紹介患者。",
         "当日、{}へ救急搬送。",
@@ -40,11 +40,11 @@ CARRIERS = {
 }
 HOMES = {
     "dev": ("住所：{}\n", "現在{}に一人暮らし。", "自宅（{}）で転倒。"),
-    "held": ("現住所　{}　電話なし", "{}在住。", "居住地は{}である。"),
+    "test": ("現住所　{}　電話なし", "{}在住。", "居住地は{}である。"),
 }
 
 
-def is_held(key: str, of: int = 2) -> bool:
+def is_test(key: str, of: int = 2) -> bool:
     """Return whether a key belongs to the part that is kept aside: one of so many."""
     return int(hashlib.sha256(key.encode()).hexdigest(), 16) % of == 0
 
@@ -62,37 +62,37 @@ def _annotated(rows: Sequence[dict[str, Any]]) -> list[AnnotatedText]:
     ]
 
 
-def template_notes(shared: Path, part: Part) -> list[AnnotatedText]:
+def template_notes(shared: Path, split: Split) -> list[AnnotatedText]:
     """Read the notes of the templates for development."""
     rows = _rows(shared / "deid" / "notes_dev.jsonl")
-    return _annotated([row for row in rows if is_held(row["kind"], 3) == (part == "held")])
+    return _annotated([row for row in rows if is_test(row["kind"], 3) == (split == "test")])
 
 
-def asq_phi(shared: Path, part: Part) -> list[AnnotatedText]:
+def asq_phi(shared: Path, split: Split) -> list[AnnotatedText]:
     """Read English clinical queries."""
     rows = _rows(shared / "deid" / "asq_phi_dev.jsonl")
-    return _annotated([row for row in rows if is_held(row["id"]) == (part == "held")])
+    return _annotated([row for row in rows if is_test(row["id"]) == (split == "test")])
 
 
-def institutions(shared: Path, part: Part) -> list[list[str]]:
+def institutions(shared: Path, split: Split) -> list[list[str]]:
     """Read (name, postal code, address) of real institutions."""
     lines = (shared / "deid" / "institutions_dev.tsv").read_text("utf-8").splitlines()
     rows = [line.split("\t") for line in lines]
-    return [row for row in rows if is_held(row[0]) == (part == "held")]
+    return [row for row in rows if is_test(row[0]) == (split == "test")]
 
 
-def hospitals(shared: Path, part: Part) -> list[AnnotatedText]:
+def hospitals(shared: Path, split: Split) -> list[AnnotatedText]:
     """Put 1,500 real institutions into sentences."""
     draw = random.Random(17)
-    rows = draw.sample(institutions(shared, part), 1500)
-    return list(_inserted([row[0] for row in rows], "HOSPITAL", CARRIERS[part], draw))
+    rows = draw.sample(institutions(shared, split), 1500)
+    return list(_inserted([row[0] for row in rows], "HOSPITAL", CARRIERS[split], draw))
 
 
-def addresses(shared: Path, part: Part) -> list[AnnotatedText]:
+def addresses(shared: Path, split: Split) -> list[AnnotatedText]:
     """Put 1,500 real addresses into sentences."""
     draw = random.Random(18)
-    rows = draw.sample(institutions(shared, part), 1500)
-    return list(_inserted([row[2] for row in rows], "ADDRESS", HOMES[part], draw))
+    rows = draw.sample(institutions(shared, split), 1500)
+    return list(_inserted([row[2] for row in rows], "ADDRESS", HOMES[split], draw))
 
 
 def _inserted(
@@ -104,17 +104,17 @@ def _inserted(
         yield AnnotatedText(carrier.format(value), (GoldSpan(start, start + len(value), label),), value)
 
 
-def examinations(shared: Path, part: Part) -> list[AnnotatedText]:
+def examinations(shared: Path, split: Split) -> list[AnnotatedText]:
     """Read examination items, which name nobody."""
     questions = [
         each
         for each in BENCHMARKS["igakuqa"].load(shared, "ja", "test")
-        if each.id.startswith(HELD_EXAMINATIONS) == (part == "held")
+        if each.id.startswith(TEST_EXAMINATIONS) == (split == "test")
     ]
     return [AnnotatedText("\n".join((each.stem, *each.choices)), (), each.id) for each in questions]
 
 
-def case_reports(shared: Path, part: Part) -> list[AnnotatedText]:
+def case_reports(shared: Path, split: Split) -> list[AnnotatedText]:
     """Read real case reports without identifiers, but with dates."""
     with (shared / "deid" / "jmed_llm_crner.csv").open(encoding="utf-8") as handle:
         questions = sorted({row["question"] for row in csv.DictReader(handle)})
@@ -123,18 +123,18 @@ def case_reports(shared: Path, part: Part) -> list[AnnotatedText]:
     return [
         AnnotatedText(text, (), f"case/{n}")
         for n, text in enumerate(reports)
-        if is_held(re.sub(r"\s", "", text)[:80]) == (part == "held")
+        if is_test(re.sub(r"\s", "", text)[:80]) == (split == "test")
     ]
 
 
-def terms(shared: Path, part: Part) -> list[AnnotatedText]:
+def terms(shared: Path, split: Split) -> list[AnnotatedText]:
     """Put medical terms of Wikidata into a sentence."""
     with (shared / "terminology/wikidata_large_en_ja_pairs.csv").open(encoding="utf-8-sig") as handle:
         listed = sorted({row["ja_label"] for row in csv.DictReader(handle)})
-    return [AnnotatedText(f"{term}と診断した。", (), term) for term in listed if is_held(term) == (part == "held")]
+    return [AnnotatedText(f"{term}と診断した。", (), term) for term in listed if is_test(term) == (split == "test")]
 
 
-SOURCES: dict[str, Callable[[Path, Part], list[AnnotatedText]]] = {
+SOURCES: dict[str, Callable[[Path, Split], list[AnnotatedText]]] = {
     "notes": template_notes,
     "hospitals": hospitals,
     "addresses": addresses,

@@ -77,7 +77,7 @@ _SPREAD = re.compile(
     rf"(?:氏[ ]?名|姓[ ]?名|名[ ]?前|患[ ]?者[ "
     rf"]?名?)[)）】\]]?[ 　:：]{{1,6}}({HAN}(?:[ 　]{{1,2}}{HAN}){{2,5}})(?=$|[\s(（、。]|様|殿)"
 )
-"""A name whose characters stand apart: 氏 名　山 田 太 郎."""
+"""A name with a space after each character: 氏 名　山 田 太 郎."""
 
 _LISTED = re.compile(r"[・、/／&＆]")
 _FURIGANA = re.compile(
