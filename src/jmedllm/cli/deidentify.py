@@ -123,7 +123,7 @@ def corpus_deidentify(
 
 
 def _columns(options: list[str]) -> dict[str, str]:
-    from jmedllm.corpus.deidentify.known import COLUMNS
+    from jmedllm.corpus.deidentify.known_list import COLUMNS
     from jmedllm.errors import unknown
 
     found = {}

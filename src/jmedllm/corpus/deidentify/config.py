@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from jmedllm.corpus.deidentify.known import COLUMNS
+from jmedllm.corpus.deidentify.known_list import COLUMNS
 from jmedllm.corpus.readers.inputs import LINES, kind
 from jmedllm.corpus.readers.jsonl import require_field
 from jmedllm.errors import OPTIONAL, InputError, unknown

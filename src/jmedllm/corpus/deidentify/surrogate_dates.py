@@ -71,11 +71,24 @@ def move_date(text: str, days: int, near: dt.date | None = None) -> Moved | None
         near: a date of the same document; a date without a year is taken nearest to it.
     """
     folded = fold(text).strip()
-    for form in (_compact, _english, _us, _japanese):
+    for form in (_compact, _english, _us, _month_day, _japanese):
         moved = form(folded, days, near)
         if moved:
             return Moved(_widened(text, moved.text), moved.date)
     return None
+
+
+def has_year(text: str) -> bool:
+    """Return whether a date names its year."""
+    return bool(re.search(r"\d{4}|[年元]|[RHSTM]\.?\s?\d|'\d\d|\d\d?[/.-]\d\d?[/.-]\d\d?|[㋿㍻㍼㍽㍾]", fold(text)))
+
+
+def _later(date: dt.date | None, days: int) -> dt.date | None:
+    """Return a date some days later; None if there is none, or if it is out of the calendar."""
+    try:
+        return date + dt.timedelta(days) if date else None
+    except OverflowError:
+        return None
 
 
 def _japanese(text: str, days: int, near: dt.date | None) -> Moved | None:
@@ -85,10 +98,9 @@ def _japanese(text: str, days: int, near: dt.date | None) -> Moved | None:
     month, day = _number(match["month"]), _number(match["day"]) if match["day"] else 15
     two_parts = match["year"] and match["day"] is None
     year = _year(match, near, month, day)
-    old = _valid(year, month, day)
-    if old is None:
+    new = _later(_valid(year, month, day), days)
+    if new is None or (match["era"] and new < _ERAS[-1][-1]):
         return None
-    new = old + dt.timedelta(days)
     padded = (
         match["month"].startswith("0")
         or (match["day"] or "").startswith("0")
@@ -113,12 +125,15 @@ def _year(match: "re.Match[str]", near: dt.date | None, month: int, day: int) ->
         return _number(match["year"])
     if match["short"]:
         return _century(int(match["short"].lstrip("'")))
+    return _nearest_year(near, month, day)
+
+
+def _nearest_year(near: dt.date | None, month: int, day: int) -> int:
+    """Return the year in which a day exists and is nearest to a date; 2001 or the next leap year without one."""
     if near is None:
-        return 2001
-    return min(
-        (near.year - 1, near.year, near.year + 1),
-        key=lambda year: abs(((_valid(year, month, day) or near) - near).days),
-    )
+        return 2001 if _valid(2001, month, day) else 2004
+    found = [date for year in range(near.year - 8, near.year + 9) if (date := _valid(year, month, day))]
+    return min(found, key=lambda date: abs((date - near).days)).year if found else near.year
 
 
 def _century(year: int) -> int:
@@ -135,7 +150,7 @@ def _write_year(match: "re.Match[str]", new: dt.date) -> str:
                 first = (
                     "元"
                     if (year == 1 and match["eyear"] == "元") or (year == 1 and mark == name)
-                    else _like(match["eyear"], year)
+                    else _like(match["month"] if match["eyear"] == "元" else match["eyear"], year)
                 )
                 return mark + match["dot"] + first
     if match["year"]:
@@ -150,8 +165,8 @@ def _write_year(match: "re.Match[str]", new: dt.date) -> str:
 def _compact(text: str, days: int, near: dt.date | None) -> Moved | None:
     match = _COMPACT.fullmatch(text)
     old = _valid(*map(int, match.groups())) if match else None
-    new = old + dt.timedelta(days) if old else None
-    return Moved(f"{new:%Y%m%d}", new) if new else None
+    new = _later(old, days)
+    return Moved(f"{new.year:04}{new:%m%d}", new) if new else None
 
 
 def _us(text: str, days: int, near: dt.date | None) -> Moved | None:
@@ -159,14 +174,23 @@ def _us(text: str, days: int, near: dt.date | None) -> Moved | None:
     if not match:
         return None
     month, day, year = int(match[1]), int(match[3]), int(match[4])
-    old = _valid(year if len(match[4]) == 4 else _century(year), month, day)
-    if old is None:
+    new = _later(_valid(year if len(match[4]) == 4 else _century(year), month, day), days)
+    if new is None:
         return None
-    new = old + dt.timedelta(days)
     year_written = str(new.year) if len(match[4]) == 4 else f"{new.year % 100:02}"
     padded = "0" in (match[1][0], match[3][0])
     month_written, day_written = (f"{each:02}" if padded else str(each) for each in (new.month, new.day))
     return Moved(match[2].join((month_written, day_written, year_written)), new)
+
+
+def _month_day(text: str, days: int, near: dt.date | None) -> Moved | None:
+    """Move 12/5, which is not May 2012."""
+    match = re.fullmatch(r"(\d{1,2})([/.-])(\d{1,2})", text)
+    if not match:
+        return None
+    month, day = int(match[1]), int(match[3])
+    new = _later(_valid(_nearest_year(near, month, day), month, day), days)
+    return Moved(_like(match[1], new.month) + match[2] + _like(match[3], new.day), new) if new else None
 
 
 def _english(text: str, days: int, near: dt.date | None) -> Moved | None:
@@ -178,13 +202,13 @@ def _english(text: str, days: int, near: dt.date | None) -> Moved | None:
     year = match["year"] and (
         _century(int(match["year"][1:])) if match["year"].startswith("'") else int(match["year"])
     )
-    old = _valid(year or (near.year if near else 2001), month, int(day) if day else 15)
-    if old is None:
+    number = int(day) if day else 15
+    new = _later(_valid(year or _nearest_year(near, month, number), month, number), days)
+    if new is None:
         return None
-    new = old + dt.timedelta(days)
     name = _MONTHS[new.month - 1]
     short = len(match["month"]) < len(_MONTHS[month - 1])
-    written_month = name[: len(match["month"])] if short else name
+    written_month = name[:3] if short else name
     pieces = []
     if match["day1"]:
         pieces += [_ordinal(new.day) if match["ord1"] else str(new.day), match["s0"]]

@@ -62,3 +62,12 @@ def _tokenizer() -> Any:
     except ModuleNotFoundError:
         raise not_installed("de-identification", "sudachipy") from None
     return Dictionary(dict="core").tokenizer(mode=SplitMode.C)
+
+
+@lru_cache(maxsize=4096)
+def reading_of(given_name: str) -> str | None:
+    """Return the reading of a given name in hiragana; None if the dictionary does not have it as one."""
+    words = list(_tokenizer().tokenize(given_name))
+    if len(words) != 1 or words[0].part_of_speech()[2:4] != ("人名", "名"):
+        return None
+    return "".join(chr(ord(char) - 0x60) if "ァ" <= char <= "ヶ" else char for char in words[0].reading_form())
