@@ -11,6 +11,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from jmedllm import offline
+from jmedllm.cli.canary import canary_app
 from jmedllm.cli.chat import chat
 from jmedllm.cli.compare import compare
 from jmedllm.cli.convert import convert
@@ -62,7 +63,13 @@ COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "launch": launch,
     },
     "Use": {"deploy": deploy_app, "chat": chat},
-    "Data and models": {"data": data_app, "corpus": corpus_app, "tokens": tokens, "convert": convert},
+    "Data and models": {
+        "data": data_app,
+        "corpus": corpus_app,
+        "canary": canary_app,
+        "tokens": tokens,
+        "convert": convert,
+    },
 }
 """Commands by name, in the groups of `jmedllm --help`."""
 

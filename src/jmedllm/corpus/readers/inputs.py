@@ -18,6 +18,9 @@ NAME = "corpus.json"
 DEIDENTIFIED = "deidentification.json"
 """The report of a finished de-identification: in a folder that has it, only documents are read."""
 
+CANARIES = "canary.json"
+"""The report of planted canaries, see `jmedllm.canary`."""
+
 DOCUMENTS = "documents-*.jsonl"
 """The document files of a corpus."""
 
@@ -170,7 +173,9 @@ def _why_not(file: Path) -> str:
         return "is hidden; rename it if it should be read"
     if file.name.startswith(_WORD_LOCK):
         return "is a lock file of Word"
-    if any((file.parent / report).is_file() for report in (NAME, DEIDENTIFIED)) and not file.match(DOCUMENTS):
+    if any((file.parent / report).is_file() for report in (NAME, DEIDENTIFIED, CANARIES)) and not file.match(
+        DOCUMENTS
+    ):
         return "belongs to a finished corpus, of which only the documents are read"
     if kind(file):
         return "" if file.stat().st_size else "is empty"
