@@ -1,13 +1,12 @@
 """Plants canaries: writes a copy of training data in which some documents contain made-up identifiers."""
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from random import Random
-from typing import Any, BinaryIO
+from typing import Any
 
 from pydantic import Field, field_validator
 
@@ -19,7 +18,7 @@ from jmedllm.canary.units import Material, Unit, find_material, inserted, insert
 from jmedllm.corpus.readers.inputs import CANARIES, Skipped
 from jmedllm.errors import InputError
 from jmedllm.evaluation.question import LANGUAGES, Language
-from jmedllm.files import PRIVATE, atomic_folder, to_json, write_atomic
+from jmedllm.files import PRIVATE_FOLDER, atomic_folder, open_private, to_json, write_atomic
 from jmedllm.progress import progress
 from jmedllm.settings import Settings
 
@@ -87,7 +86,7 @@ def plant(config: PlantConfig, paths: Sequence[Path], output: Path, field: str =
     places, units, skipped = _survey(material)
     secrets, chosen = _assign(config, material.kind, places)
     with atomic_folder(output, MARK) as folder:
-        folder.chmod(0o700)
+        folder.chmod(PRIVATE_FOLDER)
         secrets, changed = _write(material, chosen, secrets, folder, units)
         write_secrets(folder / SECRETS, secrets)
         copies = sum(each.copies for each in secrets.planted)
@@ -101,7 +100,7 @@ def plant(config: PlantConfig, paths: Sequence[Path], output: Path, field: str =
             "documents_with_canaries": changed,
             "documents_not_read": skipped,
         }
-        write_atomic(folder / MARK, to_json(report, indent=2) + "\n", private=True)
+        write_atomic(folder / MARK, to_json(report, indent=2) + "\n")
     return Planted(material.kind, units, changed, copies, skipped, secrets)
 
 
@@ -189,26 +188,19 @@ def _write(
 ) -> tuple[SecretList, int]:
     """Write all units; return the secret list with the places of each canary, and the number of changed units."""
     where: dict[str, list[str]] = defaultdict(list)
-    with ExitStack() as stack, progress("canary", total) as advance:
-        handles: dict[str, BinaryIO] = {}
-        units = (unit for unit in material.units() if not isinstance(unit, Skipped))
-        for number, unit in enumerate(units):
-            if unit.file not in handles:
-                handles[unit.file] = stack.enter_context(_private(folder / unit.file))
-            canaries = chosen.get(number, [])
-            handles[unit.file].write(_with(unit, canaries, secrets.seed) if canaries else unit.unchanged())
-            for canary in canaries:
-                where[canary.id].append(unit.where)
-            advance(1, "documents copied")
+    units = (unit for unit in material.units() if not isinstance(unit, Skipped))
+    with progress("canary", total) as advance:
+        for file, members in groupby(enumerate(units), key=lambda each: each[1].file):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            with open(folder / file, "wb", opener=open_private) as handle:
+                for number, unit in members:
+                    canaries = chosen.get(number, [])
+                    handle.write(_with(unit, canaries, secrets.seed) if canaries else unit.unchanged())
+                    for canary in canaries:
+                        where[canary.id].append(unit.where)
+                    advance(1, "documents copied")
     planted = tuple(replace(each, places=tuple(where[each.id])) for each in secrets.planted)
     return replace(secrets, planted=planted), len(chosen)
-
-
-def _private(path: Path) -> BinaryIO:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle = path.open("wb")
-    os.fchmod(handle.fileno(), PRIVATE)
-    return handle
 
 
 def _with(unit: Unit, canaries: Sequence[Canary], seed: int) -> bytes:

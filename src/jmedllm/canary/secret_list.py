@@ -35,7 +35,7 @@ def write_secrets(path: Path, secrets: SecretList) -> None:
     """Write a secret list with the number of possible secrets of each form, for its owner alone."""
     forms = {each.form: FORMS[each.form] for each in secrets.planted}
     spaces = {name: {"secrets": form.size, "bits": round(log2(form.size), 2)} for name, form in forms.items()}
-    write_atomic(path, to_json({"format": FORMAT, "forms": spaces, **asdict(secrets)}, indent=2) + "\n", private=True)
+    write_atomic(path, to_json({"format": FORMAT, "forms": spaces, **asdict(secrets)}, indent=2) + "\n")
 
 
 def read_secrets(path: Path) -> SecretList:
