@@ -14,7 +14,7 @@ from jmedllm.canary.exposure import exposure, fit_skew_normal, log_cdf_skew_norm
         (-1.0, [-2.0, -3.0, -4.0], 4, "exact", 2.0, 1),
         (-5.0, [-2.0, -3.0, -4.0], 4, "exact", 0.0, 4),
         (-2.5, [-2.0, -3.0, -4.0], 4, "exact", 1.0, 2),
-        (-2.0, [-2.0] * 7, 100, "sampled", math.log2(8) - math.log2(4.5), 4.5),  # a model that cannot tell them apart
+        (-2.0, [-2.0] * 7, 100, "sampled", math.log2(8) - math.log2(4.5), 4.5),  # all equally likely
         (-1.0, [-2.0 - i for i in range(999)], 10**6, "sampled", math.log2(1000), 1),
     ],
 )

@@ -70,7 +70,7 @@ class Canary:
     """A made-up identifier in its sentence.
 
     Attributes:
-        id: name in reports; it does not tell the secret.
+        id: name in reports, without the secret.
         form: name of its form.
         copies: number of documents that contain it; 0 for a control.
         prompt: the sentence up to the secret.
