@@ -30,7 +30,7 @@ def canary_plant(
     field: Annotated[str, typer.Option(help="Key of the text in .jsonl files.")] = "text",
     as_json: AsJson = False,
 ) -> None:
-    """Put made-up identifiers into a copy of training data, with a secret list."""
+    """Put made-up identifiers into a copy of training data."""
     from jmedllm.canary.plant import MARK, PlantConfig, plant
     from jmedllm.canary.secret_list import NAME
     from jmedllm.files import read_json, to_json
