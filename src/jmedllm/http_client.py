@@ -39,8 +39,12 @@ class BrokenReplyError(Exception):
     """The connection broke in the middle of the reply, or the reply is not HTTP."""
 
 
+class RefusedReplyError(InputError):
+    """The server redirects, compresses its reply, or breaks the limits of a request."""
+
+
 TEMPORARY = (UnreachableError, NoReplyError, BrokenReplyError)
-"""Errors after which the same request may succeed. All others are an `InputError`."""
+"""Errors after which the same request may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ class Reply:
         """Return the body.
 
         Raises:
-            InputError: it is larger or takes longer than the limits.
+            RefusedReplyError: it is larger or takes longer than the limits.
             BrokenReplyError: it ends too early.
         """
         return b"".join(self.blocks())
@@ -117,7 +121,7 @@ def ask(
         method: method of the request, if it is neither.
 
     Raises:
-        InputError: the server redirects, compresses its reply, or breaks the limits.
+        RefusedReplyError: the server redirects, compresses its reply, or breaks the limits.
         UnreachableError: there is no connection.
         NoReplyError: the server has not begun to reply in time.
         BrokenReplyError: the reply is not HTTP.
@@ -148,12 +152,12 @@ _ASKED = {"Accept-Encoding": "identity", "Connection": "close", "User-Agent": "j
 def _require_plain(server: str, response: HTTPResponse) -> None:
     if 300 <= response.status < 400:
         to = redact(response.headers.get("Location", "nowhere"))[:200]
-        raise InputError(
+        raise RefusedReplyError(
             f"{server}: redirects to {to}; redirects are not followed: give the address that answers itself"
         )
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
-        raise InputError(
+        raise RefusedReplyError(
             f"{server}: compresses its reply ({encoding[:40]}), although it was asked not to; switch that off"
         )
 
@@ -163,12 +167,12 @@ def clean_json(server: str, body: bytes) -> bytes:
 
     Raises:
         ValueError: it is not JSON.
-        InputError: it is nested too deeply.
+        RefusedReplyError: it is nested too deeply.
     """
     try:
         text = json.dumps(json.loads(body), ensure_ascii=False)
     except RecursionError:
-        raise InputError(f"{server}: its reply is nested too deeply; is this a model's server?") from None
+        raise RefusedReplyError(f"{server}: its reply is nested too deeply; is this a model's server?") from None
     clean = redact(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
     return body if clean == text else clean.encode()
 
@@ -250,13 +254,13 @@ class _LimitedReader(RawIOBase):
         except TimeoutError:
             if not self._received:
                 raise NoReplyError(f"no reply within {self._limits.seconds:g} seconds") from None
-            raise InputError(
+            raise RefusedReplyError(
                 f"{self._server}: its reply has not ended after {self._limits.seconds:g} seconds; allow more with "
                 "--timeout if it is only slow"
             ) from None
         self._received += count
         if self._received > self._limits.reply_mb << 20:
-            raise InputError(
+            raise RefusedReplyError(
                 f"{self._server}: its reply is larger than {self._limits.reply_mb} MiB; is this a model's server?"
             )
         return count

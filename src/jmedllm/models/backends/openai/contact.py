@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from jmedllm.errors import InputError
+from jmedllm.http_client import RefusedReplyError
 from jmedllm.models.backends.base import ServerSettings
 from jmedllm.models.backends.openai.kinds import KINDS, LLAMA_CPP, OPENAI, TRANSFORMERS, UNKNOWN, Fields, ServerKind
 from jmedllm.models.backends.openai.throttle import UNREADABLE
@@ -118,7 +119,7 @@ def _get(client: Any, url: str) -> Mapping[str, Any]:
 
     try:
         found = client.get(url, cast_to=object)
-    except (OpenAIError, *UNREADABLE):
+    except (OpenAIError, RefusedReplyError, *UNREADABLE):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -14,7 +14,7 @@ from jmedllm.models.backends.base import GenerationConfig, Request, Response, Se
 from jmedllm.models.backends.openai.contact import contact
 from jmedllm.models.backends.openai.exchange import REFUSALS, Exchange
 from jmedllm.models.backends.openai.replies import is_too_long, reason_of, said_by
-from jmedllm.models.backends.openai.throttle import UNREADABLE, Throttle, answered
+from jmedllm.models.backends.openai.throttle import UNREADABLE, Throttle, answered, refusal
 from jmedllm.models.backends.openai.transport import LimitedTransport
 from jmedllm.models.chat import CLOCK, Message
 from jmedllm.named_server import ClientOptions, announce, parse_server
@@ -173,15 +173,15 @@ def _absence(client: Any) -> BaseException | None:
     404.
 
     Raises:
-        InputError: its reply is refused, see `http_client.ask`.
+        RefusedReplyError: see `http_client.ask`.
     """
     from openai import OpenAIError
 
     try:
         client.models.with_raw_response.list()
     except OpenAIError as error:
-        if isinstance(error.__cause__, InputError):
-            raise error.__cause__ from error
+        if (refused := refusal(error)) is not None:
+            raise refused from error
         return error.__cause__ if type(error.__cause__).__name__ in NOBODY_THERE else None
     return None
 

@@ -10,6 +10,7 @@ from threading import Condition
 from typing import Any, TypeVar
 
 from jmedllm.errors import InputError
+from jmedllm.http_client import RefusedReplyError
 
 RETRIES = 8
 """Attempts after the first: after an overload, 5xx, broken connections and unreadable responses."""
@@ -109,9 +110,9 @@ def answered(ask: Callable[[], Answer], throttle: Throttle) -> Answer:
             with throttle.slot():
                 sent = time.monotonic()
                 answer = ask()
-        except (APIConnectionError, APIStatusError, *UNREADABLE) as error:
-            if isinstance(error.__cause__, InputError):
-                raise InputError(f"{error.__cause__}. The responses so far are kept") from error
+        except (RefusedReplyError, APIConnectionError, APIStatusError, *UNREADABLE) as error:
+            if (refused := refusal(error)) is not None:
+                raise InputError(f"{refused}. The responses so far are kept") from error
             status = error.status_code if isinstance(error, APIStatusError) else None
             timeouts += isinstance(error, APITimeoutError)
             if (
@@ -134,6 +135,11 @@ def answered(ask: Callable[[], Answer], throttle: Throttle) -> Answer:
             throttle.succeeded()
             return answer
     raise AssertionError("the last attempt returns or raises")
+
+
+def refusal(error: BaseException) -> RefusedReplyError | None:
+    """Return why a reply was refused, if that is the error. Some versions of openai wrap it."""
+    return next((each for each in (error, error.__cause__) if isinstance(each, RefusedReplyError)), None)
 
 
 def retry_after(headers: Any) -> float | None:

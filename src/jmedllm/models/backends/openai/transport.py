@@ -28,7 +28,7 @@ class LimitedTransport:
         """Return the reply to a request, without known keys.
 
         Raises:
-            InputError: see `http_client.ask`.
+            RefusedReplyError: see `http_client.ask`.
             httpx.TransportError: the request may succeed if it is sent again.
         """
         httpx: Any = import_module(type(request).__module__.partition(".")[0])  # httpx2 under some versions of openai
