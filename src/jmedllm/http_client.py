@@ -43,6 +43,18 @@ class RefusedReplyError(InputError):
     """The server redirects, compresses its reply, or breaks the limits of a request."""
 
 
+class RedirectError(RefusedReplyError):
+    """The server redirects.
+
+    Attributes:
+        location: where to; empty if it does not say.
+    """
+
+    def __init__(self, message: str, location: str) -> None:
+        super().__init__(message)
+        self.location = location
+
+
 TEMPORARY = (UnreachableError, NoReplyError, BrokenReplyError)
 """Errors after which the same request may succeed."""
 
@@ -54,10 +66,12 @@ class Limits:
     Attributes:
         seconds: time from the connection to the last byte of the reply.
         reply_mb: size of the reply with its headers, in MiB.
+        idle_s: time without a byte; None for no limit of its own.
     """
 
     seconds: float
     reply_mb: int = REPLY_MB
+    idle_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +106,7 @@ class Reply:
             while block := self._response.read(_BLOCK):
                 yield block
             if self._response.length:
-                raise BrokenReplyError(f"the reply ends {self._response.length:,} bytes too early")
+                raise BrokenReplyError(f"truncated, {self._response.length:,} bytes are missing")
 
     def lines(self) -> Iterator[bytes]:
         """Yield the lines of the body as they arrive; see `read` for errors."""
@@ -151,9 +165,10 @@ _ASKED = {"Accept-Encoding": "identity", "Connection": "close", "User-Agent": "j
 
 def _require_plain(server: str, response: HTTPResponse) -> None:
     if 300 <= response.status < 400:
-        to = redact(response.headers.get("Location", "nowhere"))[:200]
-        raise RefusedReplyError(
-            f"{server}: redirects to {to}; redirects are not followed: give the address that answers itself"
+        location = response.headers.get("Location", "")
+        to = redact(location)[:200] or "nowhere"
+        raise RedirectError(
+            f"{server}: redirects to {to}; redirects are not followed: give the address that answers itself", location
         )
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
@@ -249,9 +264,11 @@ class _LimitedReader(RawIOBase):
         try:
             if left <= 0:
                 raise TimeoutError
-            self._sock.settimeout(left)
+            self._sock.settimeout(left if self._limits.idle_s is None else min(left, self._limits.idle_s))
             count: int = self._raw.readinto(buffer)
         except TimeoutError:
+            if time.monotonic() < self._deadline:
+                raise BrokenReplyError(f"nothing came for {self._limits.idle_s:g} seconds") from None
             if not self._received:
                 raise NoReplyError(f"no reply within {self._limits.seconds:g} seconds") from None
             raise RefusedReplyError(

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from hostile_server import BODY, Attack, attacking, bomb, endless, redirect
 from jmedllm.data import catalogue, fetch, transport
 from jmedllm.data.catalogue import SOURCES, File, Source
 from jmedllm.errors import InputError
+from jmedllm.named_server import ClientOptions
 
 ANATOMY = "jmmlu/anatomy.csv"
 
@@ -115,8 +117,7 @@ def test_passing_faults_pass(server: Server, tmp_path: Path, faults: list[str]):
         (
             "truncated",
             3,
-            "cannot fetch {url}: truncated, 27006 of 27007 bytes (3 attempts); "
-            "try again later or use another --mirror",
+            "cannot fetch {url}: truncated, 1 bytes are missing (3 attempts); try again later or use another --mirror",
         ),
         ("404", 1, "cannot fetch {url}: the server answers 404 Not Found; use another --mirror"),
         (
@@ -281,4 +282,56 @@ def test_junk_is_not_kept_where_no_checksum_is_known(tmp_path: Path, content: by
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_full_disk(shared: Path, tmp_path: Path):
     with pytest.raises(OSError, match="No space left"):
-        transport.download((shared / ANATOMY).resolve().as_uri(), Path("/dev/full"))
+        transport.download((shared / ANATOMY).resolve().as_uri(), Path("/dev/full"), ClientOptions())
+
+
+ATTACKS: dict[str, tuple[Attack, str]] = {
+    "redirect to a file": (redirect("file:///etc/passwd"), "redirects to file:///etc/passwd, which is not followed"),
+    "redirects for ever": (redirect("/jmmlu/anatomy.csv"), "more than 5 redirects"),
+    "gzip bomb": (bomb("gzip"), "compresses its reply \\(gzip\\)"),
+    "endless": (endless(BODY, b" " * 65536), "its reply is larger than 1 MiB"),
+    "dripping": (endless(BODY, b" ", 0.02), "its reply has not ended after 0.5 seconds"),
+    "stops": (endless(BODY + b"a", b"", 0.02), "nothing came for 0.2 seconds"),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_server_that_attacks_is_one_line_and_leaves_nothing(
+    tmp_path: Path, attack: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "PAUSES", ())
+    monkeypatch.setattr(transport, "FILE_MB", 1)
+    monkeypatch.setattr(transport, "IDLE_S", 0.2 if attack == "stops" else 60.0)
+    does, words = ATTACKS[attack]
+    limit = ClientOptions(timeout_s=0.5 if attack == "dripping" else 60.0)
+    with attacking(does, polite=False) as server, pytest.raises(InputError, match=f"cannot fetch .*{words}"):
+        fetch.get("jmmlu", tmp_path, mirror=server.url, options=limit)
+    assert files(tmp_path) == []
+
+
+def test_a_redirect_to_another_host_is_followed(server: Server, shared: Path, tmp_path: Path) -> None:
+    with attacking(redirect(f"{server.address}/{ANATOMY}"), polite=False) as first:
+        transport.download(f"{first.url}/{ANATOMY}", tmp_path / "file", ClientOptions())
+    assert (tmp_path / "file").read_bytes() == (shared / ANATOMY).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("place", "location", "to"),
+    [
+        ("https://a.example/x/y", "z", "https://a.example/x/z"),
+        ("https://a.example/x", "https://cdn.example/x?signed=1", "https://cdn.example/x?signed=1"),
+        ("http://a.example/x", "https://a.example/x", "https://a.example/x"),
+        ("https://a.example/x", "http://a.example/x", None),
+        ("https://a.example/x", "http://127.0.0.1/x", None),
+        ("http://a.example/x", "http://127.0.0.1:8080/x", None),
+        ("http://a.example/x", "http://localhost/x", None),
+        ("http://a.example/x", "ftp://a.example/x", None),
+        ("http://a.example/x", "//[", None),
+    ],
+)
+def test_where_a_redirect_may_lead(place: str, location: str, to: str | None) -> None:
+    if to is not None:
+        assert transport.next_place("the file", place, location) == to
+        return
+    with pytest.raises(InputError, match=r"cannot fetch the file: redirects to .* not followed"):
+        transport.next_place("the file", place, location)

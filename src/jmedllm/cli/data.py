@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jmedllm.cli.ending import data_options, print_ending
-from jmedllm.cli.options import Data
+from jmedllm.cli.options import Data, Proxy, Timeout, client_options
 from jmedllm.errors import InputError
 
 if TYPE_CHECKING:
@@ -90,16 +90,20 @@ def data_get(
         ),
     ] = None,
     allow_unverified: AllowUnverified = False,
+    proxy: Proxy = None,
+    timeout: Timeout = None,
 ) -> None:
     """Fetch one source from upstream or a mirror and verify every file."""
     from jmedllm.data.catalogue import find
     from jmedllm.data.fetch import get
+    from jmedllm.http_client import REPLY_MB
+    from jmedllm.named_server import KEY_ENV
 
     unpinned = find(name).unpinned
     if unpinned and not allow_unverified:
         _warn_unverified(name, len(unpinned), "nothing was fetched; --allow-unverified fetches them anyway")
         raise typer.Exit(1)
-    fetched = get(name, data, mirror, revision)
+    fetched = get(name, data, mirror, revision, client_options(KEY_ENV, proxy, timeout, REPLY_MB))
     new = sum(file.new for file in fetched)
     word = "not verified" if unpinned else "all verified"
     typer.echo(f"{name}: {new} files fetched, {len(fetched) - new} already there, {word}, in {data}")

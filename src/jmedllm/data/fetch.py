@@ -10,6 +10,7 @@ from jmedllm.data.catalogue import File, Source, find
 from jmedllm.data.transport import download
 from jmedllm.errors import InputError
 from jmedllm.files import hash_file, make_folder, read_jsonl
+from jmedllm.named_server import ClientOptions, parse_server
 from jmedllm.progress import progress
 
 SCHEMES = ("http", "https", "file")
@@ -31,7 +32,13 @@ class Fetched:
     verified: bool
 
 
-def get(name: str, data: Path, mirror: str | None = None, revision: str | None = None) -> list[Fetched]:
+def get(
+    name: str,
+    data: Path,
+    mirror: str | None = None,
+    revision: str | None = None,
+    options: ClientOptions | None = None,
+) -> list[Fetched]:
     """Fetch the files of a source into the data directory, with a progress line on stderr.
 
     A file with the right checksum is not fetched again. Bytes are written to a temporary file, which gets its name
@@ -41,6 +48,7 @@ def get(name: str, data: Path, mirror: str | None = None, revision: str | None =
     Args:
         mirror: folder, or http, https or file address, with the same relative paths; None for upstream.
         revision: commit, branch or tag of upstream instead of the catalogue's; only for files without a checksum.
+        options: proxy and time limit of each file.
 
     Raises:
         InputError: the source or mirror is unknown, a file cannot be fetched, or its checksum differs.
@@ -55,7 +63,7 @@ def get(name: str, data: Path, mirror: str | None = None, revision: str | None =
             path = data / file.path
             new = revision is not None or not _is_right(file, path)
             if new:
-                _fetch(file, path, url, from_upstream=mirror is None)
+                _fetch(file, path, url, options or ClientOptions(), from_upstream=mirror is None)
             fetched.append(Fetched(path, new, hash_file(path), file.sha256 is not None))
             advance(1, path.name)
     return fetched
@@ -74,7 +82,7 @@ def _mirror_address(mirror: str) -> str:
         return Path(mirror).resolve().as_uri()
     if urlsplit(mirror).scheme not in SCHEMES:
         raise InputError(f"--mirror {mirror}: cannot fetch from there; give a folder or an {_schemes()} address")
-    return mirror.rstrip("/")
+    return mirror.rstrip("/") if mirror.startswith("file:") else parse_server(mirror, "--mirror")
 
 
 def _schemes() -> str:
@@ -103,11 +111,11 @@ def _require_lines(file: File, path: Path, url: str) -> None:
         raise InputError(f"{file.path} from {url} is empty; use another --mirror")
 
 
-def _fetch(file: File, path: Path, url: str, *, from_upstream: bool) -> None:
+def _fetch(file: File, path: Path, url: str, options: ClientOptions, *, from_upstream: bool) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         make_folder(path.parent)
-        download(url, temporary)
+        download(url, temporary, options)
         if from_upstream and file.convert is not None:
             temporary.write_bytes(file.convert(temporary.read_bytes()))
         found = hash_file(temporary)

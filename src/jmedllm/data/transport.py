@@ -1,13 +1,14 @@
 """Download one file; temporary errors are retried."""
 
-import http.client
+import shutil
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import Any
+from urllib.parse import urljoin, urlsplit
+from urllib.request import url2pathname
 
 from jmedllm.errors import InputError
+from jmedllm.http_client import TEMPORARY, Limits, RedirectError, RefusedReplyError, ask
+from jmedllm.named_server import ClientOptions, is_loopback
 from jmedllm.offline import allow
 
 PAUSES = (1.0, 4.0, 15.0)
@@ -16,47 +17,39 @@ PAUSES = (1.0, 4.0, 15.0)
 TEMPORARY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses that are worth another attempt."""
 
-TIMEOUT = 60.0
-"""Seconds without a byte until a connection counts as broken."""
+IDLE_S, FILE_S, FILE_MB = 60.0, 3600.0, 4096
+"""Limits of one file: seconds without a byte, seconds altogether, and size in MiB. The largest file of a benchmark has
+some 150 MB."""
 
-BLOCK = 1 << 20
-"""Bytes read at a time."""
+REDIRECTS = 5
+"""Redirects that are followed: files of GitHub and Hugging Face are on other hosts."""
 
 
 class _TemporaryError(Exception):
     """An error that may not occur at the next attempt."""
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects: files of GitHub and Hugging Face are on other hosts."""
-
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        return super().redirect_request(req, fp, code, msg, headers, _allowed(newurl))
-
-
-_OPENER = urllib.request.build_opener(_Redirects)
-
-
-def _allowed(url: str) -> str:
-    if not url.startswith("file:"):
-        allow(url, "a request for a file")
-    return url
-
-
-def download(url: str, target: Path) -> None:
+def download(url: str, target: Path, options: ClientOptions) -> None:
     """Download `url` (http, https or file) to `target`, which may be incomplete after an error.
 
+    Args:
+        url: the address.
+        target: the file to write.
+        options: its proxy and time limit.
+
     Raises:
-        InputError: the address does not exist, or all attempts failed.
+        InputError: the address does not exist, the file exceeds the limits, or all attempts failed.
         OSError: `target` cannot be written.
     """
+    if url.startswith("file:"):
+        return _copy(url, target)
     for pause in PAUSES:
         try:
-            return _attempt(url, target)
+            return _attempt(url, target, options)
         except _TemporaryError:
             time.sleep(pause)
     try:
-        return _attempt(url, target)
+        return _attempt(url, target, options)
     except _TemporaryError as error:
         attempts = len(PAUSES) + 1
         raise InputError(
@@ -64,38 +57,57 @@ def download(url: str, target: Path) -> None:
         ) from error
 
 
-def _attempt(url: str, target: Path) -> None:
-    with _open(url) as response, target.open("wb") as handle:
-        received = 0
-        while block := _read(response):
-            handle.write(block)
-            received += len(block)
-        promised = response.headers.get("Content-Length")
-    if promised is not None and received != int(promised):
-        raise _TemporaryError(f"truncated, {received} of {promised} bytes")
-
-
-def _open(url: str) -> http.client.HTTPResponse:
+def _copy(url: str, target: Path) -> None:
     try:
-        response: http.client.HTTPResponse = _OPENER.open(_allowed(url), timeout=TIMEOUT)
-        return response
-    except urllib.error.HTTPError as error:
-        if error.code in TEMPORARY_STATUSES:
-            raise _TemporaryError(f"the server answers {error.code} {error.reason}") from error
-        raise InputError(
-            f"cannot fetch {url}: the server answers {error.code} {error.reason}; use another --mirror"
-        ) from error
-    except urllib.error.URLError as error:
-        if url.startswith("file:"):
-            raise InputError(f"cannot fetch {url}: {error.reason}; complete the mirror") from error
-        raise _TemporaryError(str(error.reason)) from error
-    except (OSError, http.client.HTTPException) as error:
-        raise _TemporaryError(str(error) or type(error).__name__) from error
+        source = Path(url2pathname(urlsplit(url).path)).open("rb")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise InputError(f"cannot fetch {url}: {error}; complete the mirror") from error
+    with source, target.open("wb") as handle:
+        shutil.copyfileobj(source, handle)
 
 
-def _read(response: http.client.HTTPResponse) -> bytes:
-    """Read the next block. A broken connection and an unwritable disk are both an OSError; here it is the former."""
+def _attempt(url: str, target: Path, options: ClientOptions) -> None:
+    place = url
+    for _ in range(REDIRECTS + 1):
+        try:
+            return _fetch(place, url, target, options)
+        except RedirectError as error:
+            place = next_place(url, place, error.location)
+        except RefusedReplyError as error:
+            raise InputError(f"cannot fetch {url}: {error}, or use another --mirror") from error
+        except TEMPORARY as error:
+            raise _TemporaryError(str(error)) from error
+    raise InputError(f"cannot fetch {url}: more than {REDIRECTS} redirects; use another --mirror")
+
+
+def next_place(url: str, place: str, location: str) -> str:
+    """Return where a redirect leads.
+
+    Raises:
+        InputError: it leads to another protocol, from https to http, or into this machine.
+    """
+    schemes = ("https",) if place.startswith("https:") else ("http", "https")
     try:
-        return response.read(BLOCK)
-    except (OSError, http.client.HTTPException) as error:
-        raise _TemporaryError(f"the connection broke: {error}") from error
+        to = urljoin(place, location)
+        is_fine = urlsplit(to).scheme in schemes and (is_loopback(place) or not is_loopback(to))
+    except ValueError:
+        to, is_fine = location, False
+    if not is_fine:
+        raise InputError(f"cannot fetch {url}: redirects to {to[:200]}, which is not followed; use another --mirror")
+    return to
+
+
+def _fetch(place: str, url: str, target: Path, options: ClientOptions) -> None:
+    for host in filter(None, (place, options.proxy)):
+        allow(host, "a request for a file")
+    limits = Limits(options.timeout_s or FILE_S, FILE_MB, IDLE_S)
+    with ask(place, None, {}, limits, proxy=options.proxy) as reply:
+        if reply.status in TEMPORARY_STATUSES:
+            raise _TemporaryError(f"the server answers {reply.status} {reply.reason}")
+        if reply.status != 200:
+            raise InputError(
+                f"cannot fetch {url}: the server answers {reply.status} {reply.reason}; use another --mirror"
+            )
+        with target.open("wb") as handle:
+            for block in reply.blocks():
+                handle.write(block)

@@ -77,7 +77,7 @@ RETRIED: dict[str, tuple[Attack, str]] = {
     "silence": (silent, "no reply within 1 seconds"),
     "hangs up": (cut(b""), "is it running?"),
     "is not HTTP": (cut(b"\x16\x03\x01\x02\x00\x01"), "is it running?"),
-    "cut in the middle": (cut(OK + JSON + b'Content-Length: 99\r\n\r\n{"choices": [{"te'), "82 bytes too early"),
+    "cut in the middle": (cut(OK + JSON + b'Content-Length: 99\r\n\r\n{"choices": [{"te'), "82 bytes are missing"),
     "cut in a chunk": (cut(CHUNKED + b'ff\r\n{"choices"'), "is it running?"),
     "endless header": (endless(OK + b"X: ", b"a" * 60000), "is it running?"),
     "endless headers": (endless(OK, b"X: a\r\n" * 1000), "is it running?"),
