@@ -107,24 +107,35 @@ def test_a_checkpoint_is_never_ahead_of_its_logs_on_the_disk(tmp_path: Path, mon
     fit(tmp_path, tiny(), evaluation())
 
 
-def test_waiting_is_the_time_that_items_take_to_come() -> None:
+def test_waiting_is_the_time_that_items_take_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0
+
+    def wait(seconds: int) -> None:
+        nonlocal now
+        now += seconds
+
     def slow() -> object:
         for item in range(3):
-            time.sleep(0.01)
+            wait(10)
             yield item
 
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
     watch = Stopwatch()
     for _ in watch.waits(slow()):
-        time.sleep(0.02)
-    assert 0.03 <= watch.seconds < 0.06
+        wait(20)
+    assert watch.seconds == 30
 
 
 def test_choosing_the_rows_is_waiting_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, passed = time.perf_counter, 0
+
     def slow(*arguments: int) -> object:
-        time.sleep(0.3)
+        nonlocal passed
+        passed += 1000
         return rows_of_step(*arguments)
 
     monkeypatch.setattr(loop, "rows_of_step", slow)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() + passed)
     fit(tmp_path, tiny(), steps=2)
     last = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()][-1]
     assert last["waiting"] > 0.5
