@@ -108,7 +108,12 @@ def ending(errors: str) -> str:
     return words
 
 
-@pytest.mark.parametrize("name", CASES)
+SLOW = {"plan", "run without an evaluation"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.exhaustive) if name in SLOW else name for name in CASES]
+)
 def test_the_next_command_runs(cli: Cli, here: Path, name: str) -> None:
     for words in RAN_BEFORE.get(name, ()):
         assert cli(*words)[0] == 0
@@ -157,6 +162,7 @@ def test_a_model_that_llama_cpp_does_not_know_is_served_itself(
     assert use(capsys.readouterr().err)[0] == f"jmedllm deploy serve '{here}/run/deploy/a b.gguf'"
 
 
+@pytest.mark.exhaustive
 def test_the_plan_of_a_cpu_says_what_it_does_not_count(cli: Cli, here: Path) -> None:
     for machine, is_said in (((), True), (("--gpu", "24GiB"), False)):
         code, output, errors = cli("plan", "tune.yaml", *machine)

@@ -66,6 +66,7 @@ def test_small_runs_every_part(dry: dict[str, Any]) -> None:
     assert all(ceilings[name] > 0 for name in ("flops", "copy", "up", "down", "host_copy"))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", TRAININGS)
 def test_a_training_part_reports_speed_memory_and_plan(name: str, dry: dict[str, Any]) -> None:
     part = dry["parts"][name]
@@ -93,12 +94,14 @@ ADAPTER = 2 * 16 * (2 * 256 + 2 * 192 + 3 * 384)  # r × (in + out) of each matr
         ("qlora", 4 * (LINEAR + HEAD) + 6 * ADAPTER + ATTENTION),
     ],
 )
+@pytest.mark.exhaustive
 def test_utilisation_counts_what_must_be_computed_once(name: str, flops: float, dry: dict[str, Any]) -> None:
     measured = dry["parts"][name]["measured"]
     assert measured["flops_of_token"] == flops
     assert measured["flops"] == pytest.approx(flops * measured["tokens_per_second"])
 
 
+@pytest.mark.exhaustive
 def test_the_floor_of_the_evaluation_is_its_products_and_the_bytes_that_it_reads(dry: dict[str, Any]) -> None:
     part = dry["parts"]["eval"]
     measured, ceilings = part["measured"], dry["parts"]["ceilings"]["measured"]
@@ -114,6 +117,7 @@ def test_the_floor_of_the_evaluation_is_its_products_and_the_bytes_that_it_reads
     assert measured["longest_tree"] > 0  # choices were scored as a tree
 
 
+@pytest.mark.exhaustive
 def test_the_peers_are_measured_or_named_as_missing(dry: dict[str, Any]) -> None:
     paged = dry["parts"]["peer-paged"]["measured"]
     assert paged["trained_tokens_per_second"] > 0 and paged["paged"] > 2**19

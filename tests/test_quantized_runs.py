@@ -53,6 +53,7 @@ def merge_record(here: Path) -> Any:
     return json.loads((here / "runs/mine/merge/model/jmedllm.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.exhaustive
 def test_a_dequantized_base_trains_merges_and_is_evaluated(cli: Cli, here: Path) -> None:
     meant = quantized(here, "FP8, tensor", dequantize=True)
     code, output, errors = cli("run", "mine.yaml", "--check")

@@ -34,6 +34,7 @@ def resident() -> int:
     return int(kib) * 1024
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_stored_model_is_never_whole_in_memory(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

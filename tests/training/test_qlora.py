@@ -67,17 +67,18 @@ def logits(network: Any) -> torch.Tensor:
 
 # Adapters in bfloat16
 
-SMALLER: list[tuple[str, str]] = [
+SMALLER = [("lora", "bfloat16-master"), ("dora", "bfloat16-stochastic")]
+MORE = [
     ("lora", "bfloat16-stochastic"),
-    ("lora", "bfloat16-master"),
     ("rslora", "bfloat16-stochastic"),
-    ("dora", "bfloat16-stochastic"),
     ("dora", "bfloat16-master"),
     ("pissa", "bfloat16-stochastic"),
 ]
 
 
-@pytest.mark.parametrize(("kind", "weights"), SMALLER)
+@pytest.mark.parametrize(
+    ("kind", "weights"), [*SMALLER, *(pytest.param(*each, marks=pytest.mark.exhaustive) for each in MORE)]
+)
 def test_a_bfloat16_adapter_with_8_bit_moments_learns_and_resumes_to_the_same_bits(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, weights: str
 ) -> None:
@@ -120,7 +121,9 @@ def test_a_trained_number_takes_so_many_bytes(base: Path, weights: str, optimize
     assert kept == pytest.approx(state * count, abs=8 * len(trained))  # and the number of each one's steps
 
 
-@pytest.mark.parametrize("kind", ["lora", "dora", "pissa"])
+@pytest.mark.parametrize(
+    "kind", ["lora", *(pytest.param(each, marks=pytest.mark.exhaustive) for each in ("dora", "pissa"))]
+)
 def test_it_is_saved_as_an_adapter_for_the_original_base(base: Path, tmp_path: Path, kind: str) -> None:
     network = adapted(base, weights="bfloat16-stochastic", quantization="none", kind=kind)
     learn(tmp_path / "stage", network, weight_format="bfloat16-stochastic")
@@ -134,6 +137,7 @@ def test_it_is_saved_as_an_adapter_for_the_original_base(base: Path, tmp_path: P
     assert merge(base, tmp_path / "adapter", tmp_path / "merged", FLOAT32).divergence.nats < 1e-4
 
 
+@pytest.mark.exhaustive
 def test_a_recipe_trains_one_and_merges_it(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
     text = recipe.read_text(encoding="utf-8").replace("precision: float32", "precision: bfloat16")
@@ -161,7 +165,7 @@ def test_a_recipe_evaluates_in_4_bits_what_was_trained_in_4_bits(tmp_path: Path)
 # The embedding on the host
 
 
-@pytest.mark.parametrize("activations", ["none", "recompute"])
+@pytest.mark.parametrize("activations", ["none", pytest.param("recompute", marks=pytest.mark.exhaustive)])
 def test_an_embedding_on_the_host_trains_to_the_same_bits(base: Path, tmp_path: Path, activations: str) -> None:
     here, there = adapted(base), offload_embedding(adapted(base))
     lookups: list[torch.device] = []
