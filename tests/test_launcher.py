@@ -43,7 +43,11 @@ ENDS: dict[str, tuple[list[str], int | str, list[str]]] = {
     "one fails": (["0", "2"], 2, ["error of one process"]),
     "one fails while another waits for it": (["waits", "2"], 2, ["error of one process"]),
     "both fail": (["2", "2"], 2, ["error of one process"]),
-    "one is killed": (["waits", "is killed"], "process 2 of 2 was ended by signal 9", []),
+    "one is killed": (
+        ["waits", "is killed"],
+        "process 2 of 2 was ended by SIGKILL, most likely for lack of memory; ",
+        [],
+    ),
 }
 
 

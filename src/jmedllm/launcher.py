@@ -4,6 +4,7 @@ torchrun does the same for several machines, but its store listens on all interf
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -43,9 +44,10 @@ def launch(command: Sequence[str], processes: int) -> int:
         if code > 0:
             return code
         claim_report(folder)
+        why = ", most likely for lack of memory" if -code == signal.SIGKILL else ""
         raise InputError(
-            f"process {failed + 1} of {processes} was ended by signal {-code}, for which a lack of memory is the most "
-            "common reason; what is done so far is kept, and the same command resumes"
+            f"process {failed + 1} of {processes} was ended by {signal.Signals(-code).name}{why}; what is done so far "
+            "is kept, and the same command resumes"
         )
 
 
