@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -103,11 +104,17 @@ Cli = Callable[..., tuple[int, str, str]]
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     """Call the command line in this process: exit code, output and errors."""
     from jmedllm.cli import main
+    from jmedllm.signals import ENDING
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["jmedllm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
+        before = {number: signal.getsignal(number) for number in ENDING}
+        try:
+            with pytest.raises(SystemExit) as ended:
+                main()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
         output, errors = capsys.readouterr()
         return int(ended.value.code or 0), output, errors
 

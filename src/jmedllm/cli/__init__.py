@@ -1,6 +1,7 @@
 """The command line. Commands import heavy libraries only when they run, so that --help is fast."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -35,6 +36,7 @@ from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.files import create_private_files
 from jmedllm.output import protect_streams, redact, visible
 from jmedllm.processes import is_reporting
+from jmedllm.signals import Terminated, exit_code, handle_signals, last_line, signals_first
 
 app = typer.Typer(
     cls=Group,
@@ -94,7 +96,7 @@ _SERVING_ONLY = (
 _LOOP = "Symlink loop"
 """Start of the message of `Path.resolve` before Python 3.13."""
 
-_INTERRUPTED = 130
+_INTERRUPTED = exit_code(signal.SIGINT)
 """Exit code that typer returns after Ctrl-C, and ours for Ctrl-C and Ctrl-D at a prompt."""
 
 
@@ -107,6 +109,7 @@ def main() -> None:
     So is what left, or would have left, this machine: also if a library ignored that it was refused.
     """
     create_private_files()
+    handle_signals()
     offline.install()
     try:
         _run()
@@ -124,7 +127,10 @@ def _run() -> None:
             stream.reconfigure(errors="backslashreplace")  # for file names that are not UTF-8
     protect_streams()
     try:
-        code = app(prog_name="jmedllm", standalone_mode=False)
+        with signals_first():
+            code = app(prog_name="jmedllm", standalone_mode=False)
+    except Terminated as ended:
+        _fail(last_line(ended.number), exit_code(ended.number))
     except InputError as error:
         _end(2) if _is_refusal(error) else _fail(str(error), 2)
     except TyperException as error:
@@ -137,7 +143,7 @@ def _run() -> None:
         if error.__cause__ is not None:  # an EOFError that is not from a prompt
             raise error.__cause__ from None
         sys.stderr.write("\n")  # ends the line of the prompt
-        _fail("interrupted; run the same command again", _INTERRUPTED)
+        _fail(last_line(signal.SIGINT, "run the same command again"), _INTERRUPTED)
     except ModuleNotFoundError as error:
         if find_spec("torch") is not None:
             raise
@@ -157,7 +163,7 @@ def _run() -> None:
         raise
     else:
         if code == _INTERRUPTED:
-            _fail("interrupted; run the same command again to resume", _INTERRUPTED)
+            _fail(last_line(signal.SIGINT), _INTERRUPTED)
         _end(code)
 
 

@@ -1,6 +1,7 @@
 """The command `jmedllm chat`."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,6 +80,7 @@ def chat(
             answer_lines(conversation, _lines(sys.stdin.buffer), _write, as_json=as_json)
             return
         has_colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # each Ctrl-C counts: the second may follow at once
         with _line_editing(history):
             converse(conversation, Terminal(input, _write, is_dim=has_colour))
 

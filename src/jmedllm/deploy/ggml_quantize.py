@@ -5,6 +5,8 @@ import json
 import sys
 from importlib.util import find_spec
 
+from jmedllm.signals import ignore_signals
+
 _FLOAT = 4
 
 
@@ -48,4 +50,5 @@ def _address(values: bytearray) -> int:
 
 
 if __name__ == "__main__":
+    ignore_signals()  # the parent ends this process
     main()

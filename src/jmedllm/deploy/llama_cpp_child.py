@@ -2,9 +2,10 @@
 
 import json
 import os
-import signal
 import sys
 from typing import Any
+
+from jmedllm.signals import ignore_signals
 
 
 def main(settings: dict[str, Any]) -> None:
@@ -43,6 +44,5 @@ def main(settings: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     # systemd sends SIGTERM to all processes of a service, and answers that are being written must end first.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+    ignore_signals()
     main(json.loads(sys.stdin.readline()))  # not an argument, which other users could read

@@ -19,6 +19,7 @@ from jmedllm.serving.log import write_log
 from jmedllm.serving.model import ServedModel, ServeOptions
 from jmedllm.serving.prompt import variables_of
 from jmedllm.serving.protocol import HeadLimitProtocol
+from jmedllm.signals import ENDING
 
 HOST = "127.0.0.1"
 """The only address. Others would need encryption and accounts, which a reverse proxy or `ssh -L` has."""
@@ -26,9 +27,6 @@ HOST = "127.0.0.1"
 
 class BackendEnded(Exception):  # noqa: N818 - what has happened, and nothing in the input
     """The backend has ended for good. A service manager can start the server again."""
-
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class _Server(uvicorn.Server):
@@ -68,7 +66,7 @@ async def serve(
     prompt_log: Path | None,
     announce: Callable[[ServedModel, str, str], None],
 ) -> None:
-    """Serve a model until SIGINT or SIGTERM. Answers that are being written then get `GRACE_S` to end.
+    """Serve a model until SIGINT, SIGTERM or SIGHUP. Answers that are being written then get `GRACE_S` to end.
 
     Args:
         path: GGUF file or model directory.
@@ -117,14 +115,15 @@ async def _serve(service: Service, opened: socket.socket, announce: Callable[[Se
         server.should_exit = True
 
     loop = asyncio.get_running_loop()
-    for number in _SIGNALS:
+    signals = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in signals:
         loop.add_signal_handler(number, stop)
     failing = asyncio.create_task(_stop_on_failure(service.model, stop))
     opened.listen()  # uvicorn does it later, when a program that waits for the address has already been refused
     announce(service.model, f"http://{HOST}:{service.port}", service.key)
     await server.serve(sockets=[opened])
     failing.cancel()
-    for number in _SIGNALS:
+    for number in signals:
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)  # the rest is quick, and ends with the exit code 0
     if service.model.failed.is_set():

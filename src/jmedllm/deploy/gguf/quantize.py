@@ -13,6 +13,7 @@ import numpy as np
 from jmedllm.deploy.gguf.types import Quantize, encoded_size
 from jmedllm.deploy.llama_cpp import require_llama_cpp
 from jmedllm.errors import InputError
+from jmedllm.signals import blocked_signals
 
 _CHILD = "jmedllm.deploy.ggml_quantize"
 
@@ -30,7 +31,9 @@ def quantizing() -> Iterator[Quantize]:
     from gguf import GGMLQuantizationType
 
     require_llama_cpp("deploy gguf")
-    with subprocess.Popen([sys.executable, "-m", _CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with blocked_signals():
+        process = subprocess.Popen([sys.executable, "-m", _CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with process:
         assert process.stdin is not None and process.stdout is not None
         to_child, from_child = process.stdin, process.stdout
 
