@@ -19,6 +19,7 @@ from jmedllm.cli.convert import convert
 from jmedllm.cli.corpus import corpus_app
 from jmedllm.cli.data import data_app
 from jmedllm.cli.deploy import deploy_app
+from jmedllm.cli.doctor import doctor
 from jmedllm.cli.eval import evaluate
 from jmedllm.cli.export import export_app
 from jmedllm.cli.help import Command, Group, WrappingCommand
@@ -65,6 +66,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "launch": launch,
     },
     "Use": {"deploy": deploy_app, "chat": chat},
+    "This machine": {"doctor": doctor},
     "Data and models": {
         "data": data_app,
         "corpus": corpus_app,
