@@ -199,7 +199,7 @@ def test_this_machine(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_torch_is_not_imported() -> None:
-    code = "import sys; from jmedllm.doctor import examine; examine([]); print('torch' in sys.modules)"
+    code = "import sys; from jmedllm.doctor import check_all; check_all([]); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 

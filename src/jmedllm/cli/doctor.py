@@ -26,10 +26,10 @@ def doctor(
     """Check software, hardware, network, variables and permissions."""
     from dataclasses import asdict
 
-    from jmedllm.doctor import examine, table, worst
+    from jmedllm.doctor import check_all, table, worst
     from jmedllm.files import to_json
 
-    checks = examine(paths or [])
+    checks = check_all(paths or [])
     if as_json:
         typer.echo(to_json({"status": worst(checks), "checks": [asdict(check) for check in checks]}, indent=2))
     else:

@@ -12,10 +12,10 @@ from jmedllm.doctor.software import check_software
 from jmedllm.doctor.table import table
 from jmedllm.doctor.variables import check_variables
 
-__all__ = ["STATUSES", "Check", "Status", "examine", "table", "worst"]
+__all__ = ["STATUSES", "Check", "Status", "check_all", "table", "worst"]
 
 
-def examine(paths: Sequence[Path]) -> list[Check]:
+def check_all(paths: Sequence[Path]) -> list[Check]:
     """Check this machine. Opens no connection, imports no torch, and changes nothing.
 
     Args:

@@ -48,7 +48,7 @@ def _processor() -> Check:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = os.environ.get("OMP_NUM_THREADS")
     busy = os.getloadavg()[0]
-    found = f"{cores} cores; torch uses {f'OMP_NUM_THREADS, {threads}' if threads else 'all'}"
+    found = f"{cores} cores; torch uses {f'OMP_NUM_THREADS ({threads})' if threads else 'all'}"
     if busy > 2 * cores:
         return Check(
             _SECTION, "processor", "warning", f"{found}; load {busy:.0f}", "others compute here; expect less speed"

@@ -23,7 +23,7 @@ def check_network(proc: Path = Path("/proc"), resolver: Path = Path("/etc/resolv
         resolver: file with the name servers.
     """
     if not (proc / "net").is_dir():
-        yield Check(_SECTION, "network", "warning", "only Linux is examined", "see the settings of your system")
+        yield Check(_SECTION, "network", "warning", "only Linux is supported here", "see the settings of your system")
         return
     yield _routes(proc)
     yield _name_servers(resolver)

@@ -159,14 +159,14 @@ def _licences() -> Check:
             found[name] = licence_of_package(_metadata(each), _licence_texts(each))
     unknown = sorted(name for name, licence in found.items() if licence is None)
     restricted = sorted(f"{name} ({licence})" for name, licence in found.items() if _RESTRICTED.search(licence or ""))
-    told = f"{len(found)} packages"
+    summary = f"{len(found)} packages"
     if restricted:
-        told += f"; with conditions: {_listed(restricted)}"
+        summary += f"; with conditions: {_listed(restricted)}"
     if unknown:
-        told += f"; not stated: {_listed(unknown)}"
+        summary += f"; not stated: {_listed(unknown)}"
     if not restricted and not unknown:
-        return Check(_SECTION, "licences", "ok", f"{told}: none is GPL, proprietary or not stated")
-    return Check(_SECTION, "licences", "warning", told, "read these licences before you pass on a bundle")
+        return Check(_SECTION, "licences", "ok", f"{summary}: none is GPL, proprietary or not stated")
+    return Check(_SECTION, "licences", "warning", summary, "read these licences before you pass on a bundle")
 
 
 def _metadata(package: Distribution) -> Message:
