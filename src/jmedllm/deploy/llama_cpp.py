@@ -18,6 +18,8 @@ from typing import Any, BinaryIO
 from jmedllm.deploy.endpoint import Endpoint
 from jmedllm.errors import InputError, not_installed
 
+_POLL_S = 0.5
+
 START_S = 300.0
 """Time limit for loading a model, in seconds."""
 
@@ -101,8 +103,10 @@ class LlamaProcess:
         deadline = time.monotonic() + START_S
         with DefaultSelector() as selector:
             selector.register(self.process.stdout, EVENT_READ)  # unbuffered, so that no line waits in a buffer
-            while selector.select(timeout=max(0.0, deadline - time.monotonic())):
-                line = self.process.stdout.readline().decode(errors="replace").strip()
+            while (left := deadline - time.monotonic()) > 0:
+                # Not all of the time at once: another thread that ends the process can close the pipe meanwhile.
+                is_readable = selector.select(timeout=min(left, _POLL_S))
+                line = self.process.stdout.readline().decode(errors="replace").strip() if is_readable else ""
                 if line.startswith("http://"):
                     return line
                 if not line and self.process.poll() is not None:

@@ -19,7 +19,7 @@ from jmedllm.serving.log import write_log
 from jmedllm.serving.model import ServedModel, ServeOptions
 from jmedllm.serving.prompt import variables_of
 from jmedllm.serving.protocol import HeadLimitProtocol
-from jmedllm.signals import ENDING
+from jmedllm.signals import ENDING, Terminated, handle_signals
 
 HOST = "127.0.0.1"
 """The only address. Others would need encryption and accounts, which a reverse proxy or `ssh -L` has."""
@@ -84,7 +84,8 @@ async def serve(
     opened = listen(port)
     try:
         key = read_or_create_key(key_file)
-        model = await open_model(path, replace(options, report=write_log))
+        with _cancelled_by_signals():
+            model = await open_model(path, replace(options, report=write_log))
         try:
             if model.format.template is not None:
                 variables_of(model.format.template)  # a broken one is refused here
@@ -93,6 +94,38 @@ async def serve(
             await model.close()
     finally:
         opened.close()
+
+
+def _handled() -> list[signal.Signals]:
+    return [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+@contextmanager
+def _cancelled_by_signals() -> Iterator[None]:
+    """Cancel the task that runs when a signal is received: an exception anywhere in the loop could lose a process.
+
+    Raises:
+        Terminated: a signal was received.
+    """
+    loop, task, received = asyncio.get_running_loop(), asyncio.current_task(), list[int]()
+    assert task is not None
+
+    def cancel(number: int) -> None:
+        received.append(number)
+        task.cancel()
+
+    for number in _handled():
+        loop.add_signal_handler(number, cancel, number)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if received:
+            raise Terminated(received[0]) from None
+        raise
+    finally:
+        for number in _handled():
+            loop.remove_signal_handler(number)
+        handle_signals()
 
 
 async def _serve(service: Service, opened: socket.socket, announce: Callable[[ServedModel, str, str], None]) -> None:
@@ -115,7 +148,7 @@ async def _serve(service: Service, opened: socket.socket, announce: Callable[[Se
         server.should_exit = True
 
     loop = asyncio.get_running_loop()
-    signals = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    signals = _handled()
     for number in signals:
         loop.add_signal_handler(number, stop)
     failing = asyncio.create_task(_stop_on_failure(service.model, stop))
