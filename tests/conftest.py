@@ -29,6 +29,7 @@ SLOW = {
         "test_cli_paths.py",
         "test_corpus_cluster.py",
         "test_canary_check.py",
+        "test_canary_recipe.py",
         "test_corpus_stage.py",
         "test_gpu_benchmark.py",
     ),

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from jmedllm.canary.config import CanaryConfig
 from jmedllm.corpus.deidentify.config import DeidentifyConfig
 from jmedllm.deploy.delivery import DeployConfig
 from jmedllm.deploy.merge import MergeConfig
@@ -215,6 +216,7 @@ class Recipe(Settings):
     merge: MergeConfig = MergeConfig()
     eval: EvalSection | None = None
     deploy: DeployConfig | None = None
+    canary: CanaryConfig | None = None
     controls: dict[str, dict[str, Any]] = Field({}, description="named changes for `run --control NAME`")
 
     def section(self, name: str) -> Any:
@@ -301,6 +303,20 @@ class Recipe(Settings):
             raise ValueError(
                 "memory: auto needs the config of a base, which base.random_init does not have; leave it out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _data_for_canaries(self) -> "Recipe":
+        if self.canary is None:
+            return self
+        if self.deploy:
+            raise ValueError("a model that was trained with canaries is not for delivery; remove canary or deploy")
+        if self.canary.into == "corpus" and not self.mfpt:
+            raise ValueError("canary.into: corpus needs corpus and mfpt sections, which train the text")
+        if self.canary.into == "instructions" and not (self.mpeft and self.mpeft.instructions):
+            raise ValueError("canary.into: instructions needs mpeft.instructions, files to plant in")
+        with _validation():
+            self.canary.required()
         return self
 
     @model_validator(mode="after")

@@ -51,7 +51,7 @@ def memorizing(tiny_model: Path, secrets: SecretList, tmp_path_factory: pytest.T
 
 
 def test_memorized_canaries_are_found_and_drawn(memorizing: Path, secrets: SecretList) -> None:
-    found = check(ModelSpec(str(memorizing), "memorizing"), secrets, CheckConfig(candidates=60, beams=2))
+    (found,) = check(ModelSpec(str(memorizing), "memorizing"), [secrets], CheckConfig(candidates=60, beams=2))
     control, planted = found.groups
     assert planted.greedy.count == planted.beam.count == 2 and planted.is_exposed
     assert planted.exposure == pytest.approx(math.log2(61))
@@ -62,7 +62,7 @@ def test_memorized_canaries_are_found_and_drawn(memorizing: Path, secrets: Secre
 def test_the_rank_is_that_of_transformers(tiny_model: Path, secrets: SecretList) -> None:
     from transformers import AutoModelForCausalLM
 
-    found = check(ModelSpec(str(tiny_model), "tiny"), secrets, CheckConfig(candidates=40, beams=2))
+    (found,) = check(ModelSpec(str(tiny_model), "tiny"), [secrets], CheckConfig(candidates=40, beams=2))
     network = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
     tokenizer = load_tokenizer(tiny_model)
 

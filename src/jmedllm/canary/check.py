@@ -65,8 +65,8 @@ class Checked:
         return asdict(self) | {"groups": rows}
 
 
-def check(spec: ModelSpec, secrets: SecretList, config: CheckConfig) -> Checked:
-    """Measure what a model knows of canaries and controls.
+def check(spec: ModelSpec, lists: Sequence[SecretList], config: CheckConfig) -> list[Checked]:
+    """Measure what a model knows of the canaries and controls of each list.
 
     Args:
         spec: a model directory, with an adapter or without one.
@@ -88,13 +88,17 @@ def check(spec: ModelSpec, secrets: SecretList, config: CheckConfig) -> Checked:
         batch_size=spec.batch_size,
         quantization=spec.quantization or "none",
     )
+    return [_check(model, " ".join(hashes), each, config) for each in lists]
+
+
+def _check(model: "TransformersModel", hashes: str, secrets: SecretList, config: CheckConfig) -> Checked:
     canaries = [*secrets.planted, *secrets.controls]
     others = [
         sorted(candidates(each, config.candidates, Random(f"candidates {secrets.seed} {each.id}")))
         for each in canaries
     ]
     requests = [request for each, texts in zip(canaries, others, strict=True) for request in _requests(each, texts)]
-    with progress(f"canaries in {spec.name}", len(requests) + len(canaries)) as advance:
+    with progress(f"canaries in {model.name}", len(requests) + len(canaries)) as advance:
         scores, greedy = _answers(model, requests, canaries, lambda: advance(1, "secrets ranked"))
         beam = [_by_beam(model, each, config.beams, lambda: advance(1, "secrets searched")) for each in canaries]
     measured = [
@@ -109,7 +113,7 @@ def check(spec: ModelSpec, secrets: SecretList, config: CheckConfig) -> Checked:
         for each, found in zip(canaries, beam, strict=True)
     ]
     return Checked(
-        spec.name, " ".join(hashes), secrets.kind, config.candidates, config.beams, detectable(measured),
+        model.name, hashes, secrets.kind, config.candidates, config.beams, detectable(measured),
         groups(measured), measured,
     )  # fmt: skip
 

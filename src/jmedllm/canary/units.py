@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from jmedllm.corpus.documents import Document, as_line
+from jmedllm.corpus.documents import Document, as_row
 from jmedllm.corpus.language import language
 from jmedllm.corpus.readers.compressed import COMPRESSED
 from jmedllm.corpus.readers.inputs import LINES, ByteRange, Skipped, find_files, kind, spelled
@@ -96,18 +96,27 @@ def _kind(file: Path, field: str) -> Kind:
 
 def _documents(files: Mapping[Path, str], field: str) -> Iterator[Unit | Skipped]:
     for file, name in files.items():
+        lines = numbered_lines(ByteRange(file)) if kind(file) in LINES else iter(())
         for found in read(ByteRange(file, name=name), field):
-            yield found if isinstance(found, Skipped) else _document(file, name, found)
+            if isinstance(found, Skipped):
+                yield found
+                continue
+            number = found.where.rpartition(":")[2]
+            raw = next((raw for at, raw in lines if str(at) == number), None)
+            keys = _row(file, int(number), raw) if raw is not None else {}
+            yield _document(file, name, found, {key: value for key, value in keys.items() if key != field})
 
 
-def _document(file: Path, name: str, document: Document) -> Unit:
+def _document(file: Path, name: str, document: Document, keys: Mapping[str, Any]) -> Unit:
+    """Return a document with its further keys, such as that of the patient, which are kept."""
+
     def line(text: str) -> bytes:
-        return as_line(replace(document, text=text))
+        return (to_json({**keys, **as_row(replace(document, text=text))}) + "\n").encode()
 
     tag = _language(document.language or language(document.text))
     where = document.where.replace(spelled(file), name, 1)
     planted = tag if document.text.strip() else None
-    return Unit(DOCUMENTS_FILE, where, planted, document.text, lambda: as_line(document), line)
+    return Unit(DOCUMENTS_FILE, where, planted, document.text, lambda: line(document.text), line)
 
 
 def _records(files: Mapping[Path, str]) -> Iterator[Unit]:

@@ -104,7 +104,7 @@ def canary_check(
         ignore_adapter=ignore_adapter,
         quantization=quantization_of(adapter) if adapter else None,
     )
-    checked = check(spec, found, config)
+    (checked,) = check(spec, [found], config)
     if as_json:
         typer.echo(to_json(checked.as_json(), indent=2))
         return

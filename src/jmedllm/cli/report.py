@@ -30,6 +30,7 @@ def report(
     from jmedllm.files import write_atomic
     from jmedllm.report import collect, headlines, markdown, questions_of
     from jmedllm.report.deployment import read_deployment
+    from jmedllm.report.memorization import read_memorization
     from jmedllm.report.page import write_page
     from jmedllm.report.training import read_training
 
@@ -38,7 +39,8 @@ def report(
     if html is not None:
         title = ", ".join(folder.resolve().name for folder in folders)
         found = questions_of(collected, QuestionPlaces(data, questions or ()))
-        write_page(html, collected, found, title, read_training(folders), read_deployment(folders))
+        memorized = [each for folder in folders for each in read_memorization(folder)]
+        write_page(html, collected, found, title, read_training(folders), read_deployment(folders), memorized)
     if output is not None:
         write_atomic(output, markdown(results, lines))
     print_report(results, lines)

@@ -41,8 +41,9 @@ def run(
     until: Annotated[
         str | None,
         typer.Option(
-            help="Last stage to run: dequantize (base in bfloat16), corpus (reads the texts), mfpt (continued "
-            "pretraining), mpeft (adapter tuning), merge (adapter into base), eval (answers the benchmarks), "
+            help="Last stage to run: dequantize (base in bfloat16), canary (plants made-up people), "
+            "corpus (reads the texts), mfpt (continued pretraining), mpeft (adapter tuning), merge (adapter into "
+            "base), memorization (checks for canaries), eval (answers the benchmarks), "
             "deploy (files for llama.cpp), report (tables and page)"
             f"{from_plugins('stages')}.",
             show_default="the last one",

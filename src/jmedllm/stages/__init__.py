@@ -5,10 +5,12 @@ from pathlib import Path
 from jmedllm.planning.plan import TrainingStage
 from jmedllm.plugins import plugins
 from jmedllm.recipe import Recipe
+from jmedllm.stages.canary import CANARY
 from jmedllm.stages.corpus import CORPUS
 from jmedllm.stages.deploy import DEPLOY
 from jmedllm.stages.dequantize import DEQUANTIZE
 from jmedllm.stages.eval import EVAL
+from jmedllm.stages.memorization import MEMORIZATION
 from jmedllm.stages.merge import MERGE
 from jmedllm.stages.mfpt import MFPT
 from jmedllm.stages.mpeft import MPEFT
@@ -16,7 +18,7 @@ from jmedllm.stages.report import REPORT
 from jmedllm.stages.stage import Stage, in_order
 
 STAGES: dict[str, Stage] = {
-    stage.name: stage for stage in (DEQUANTIZE, CORPUS, MFPT, MPEFT, MERGE, EVAL, DEPLOY, REPORT)
+    stage.name: stage for stage in (DEQUANTIZE, CANARY, CORPUS, MFPT, MPEFT, MERGE, MEMORIZATION, EVAL, DEPLOY, REPORT)
 }
 """All stages by name, in the order in which they run."""
 

@@ -15,6 +15,7 @@ from jmedllm.report import CollectedResult, headlines
 from jmedllm.report.card import Findings, model_card
 from jmedllm.report.compare import Comparison, compare
 from jmedllm.report.deployment import DeployedFile, read_deployment
+from jmedllm.report.memorization import Memorization, read_memorization
 from jmedllm.report.training import TrainedStage
 from jmedllm.stages.corpus import Text, read_corpus, read_general, read_held_out
 from jmedllm.stages.stage import ModelOutputs, Run, base_folder, model_folder, model_names
@@ -43,6 +44,7 @@ def findings(run: Run, results: Sequence[CollectedResult], training: Sequence[Tr
         results=[each.result for each in results],
         compared=_compared(results, final),
         headlines=headlines(results),
+        memorized=memorized(run),
     )
 
 
@@ -60,6 +62,11 @@ def write_readme(run: Run, results: Sequence[CollectedResult], training: Sequenc
 def deployed(run: Run) -> list[DeployedFile]:
     """Return the exported files of a run, if its recipe has any."""
     return read_deployment([run.folder]) if "deploy" in run.outputs else []
+
+
+def memorized(run: Run) -> list[Memorization]:
+    """Return what the models of a run know of its canaries, if its recipe has any."""
+    return read_memorization(run.folder) if "memorization" in run.outputs else []
 
 
 def manifest_entries(run: Run) -> dict[str, Any]:

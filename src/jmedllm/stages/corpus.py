@@ -7,7 +7,6 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal, get_args
 
-from jmedllm.corpus import demo
 from jmedllm.corpus.deidentify.config import DeidentifyConfig, require_patients, require_ready
 from jmedllm.corpus.deidentify.provenance import Deidentification, in_words, require_deidentified
 from jmedllm.corpus.deidentify.report import DeidentificationReport
@@ -28,19 +27,14 @@ from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.progress import notice
 from jmedllm.recipe import CorpusConfig, Recipe
 from jmedllm.stages.base_files import BaseFiles
+from jmedllm.stages.built_in import BUILT_IN
+from jmedllm.stages.canary import EXEMPT, plant_exempt, planted_text, plants_in_corpus
 from jmedllm.stages.models import start_folder
 from jmedllm.stages.questions import benchmark_questions, require_no_train_test_overlap
 from jmedllm.stages.stage import Outputs, Run, Stage, base_folder, files_in, in_section, own_folder
 from jmedllm.stages.vocabulary import extend_base, require_extendable_base
 from jmedllm.training.mixing import GENERAL, OTHER, MixingConfig, count_sources, is_held_out, mixture
 from jmedllm.training.packing import document_rows, load_blocks, save_blocks
-
-BUILT_IN = {
-    "demo": lambda: demo.documents(),
-    "demo-without-test-facts": lambda: demo.documents(test_facts=False),
-}
-"""Built-in corpora, by their name in a recipe's inputs."""
-
 
 Text = Literal["medical", "general"]
 """The two texts of a recipe: medical text for training, and general text that is replayed against forgetting."""
@@ -122,6 +116,13 @@ def _inputs_of(corpus: CorpusConfig | None, text: Text) -> tuple[list[str], list
     return [name for name in inputs if name in BUILT_IN], [Path(name) for name in inputs if name not in BUILT_IN]
 
 
+def _read_from(run: Run, text: Text) -> tuple[list[str], list[Path]]:
+    """Return what a text is made from: its inputs, or the copy of them with canaries."""
+    if text == "medical" and plants_in_corpus(run.recipe):
+        return [], [planted_text(run)]
+    return _inputs_of(run.recipe.corpus, text)
+
+
 def _built_in_file(run: Run, text: Text) -> Path:
     return run.folder / "corpus" / f"{text}-built-in.jsonl"
 
@@ -139,7 +140,7 @@ def _deidentified_folder(run: Run) -> Path:
 
 def _documents(run: Run, text: Text) -> Documents:
     """Read all documents of a text that the stage has written."""
-    built_in, paths = _inputs_of(run.recipe.corpus, text)
+    built_in, paths = _read_from(run, text)
     if built_in and _deidentify_config(run, text):
         return open_documents(shards(run.folder / "corpus" / text))
     files = [_built_in_file(run, text)] if built_in else []
@@ -148,7 +149,7 @@ def _documents(run: Run, text: Text) -> Documents:
 
 def _make(run: Run, text: Text) -> dict[str, Any]:
     """Write the documents of a text; return counts of removed documents and items, and how it was de-identified."""
-    built_in, paths = _inputs_of(run.recipe.corpus, text)
+    built_in, paths = _read_from(run, text)
     if built_in:
         with atomic_file(_built_in_file(run, text)) as handle:
             handle.writelines(as_line(document) for name in built_in for document in BUILT_IN[name]())
@@ -159,13 +160,18 @@ def _make(run: Run, text: Text) -> dict[str, Any]:
         paths = [*([_built_in_file(run, text)] if built_in else []), *paths]
         done = deidentify(paths, field, config, _deidentified_folder(run), processes)
         paths, field = [_deidentified_folder(run) / name for name in done.files], "text"
+    is_exempt = done is not None and plants_in_corpus(run.recipe)
+    if is_exempt:
+        paths = [plant_exempt(run, paths)]
     if not paths:
         return {}
     build_config = BuildConfig(tuple(paths), field)
     summary = build(build_config, benchmark_questions(run), run.folder / "corpus" / text, processes)
-    if not summary.personal_data_removed:
+    if not summary.personal_data_removed and not is_exempt:
         notice(PERSONAL_DATA)
     whole = summary.deidentification if config or not built_in else None
+    if done and is_exempt:
+        whole = [done.summary]  # but for the canaries that were planted afterwards
     return {
         "personal_data": in_words(whole),
         "deidentification": whole,
@@ -178,12 +184,12 @@ def _make(run: Run, text: Text) -> dict[str, Any]:
 
 
 def _field(run: Run) -> str:
-    return run.recipe.corpus.field if run.recipe.corpus else "text"
+    return run.recipe.corpus.field if run.recipe.corpus and not plants_in_corpus(run.recipe) else "text"
 
 
 def _hashes(run: Run, text: Text) -> dict[str, Any]:
     """Hash everything that the documents of a text depend on."""
-    built_in, paths = _inputs_of(run.recipe.corpus, text)
+    built_in, paths = _read_from(run, text)
     inputs: dict[str, Any] = {name: hash_text("".join(map(repr, BUILT_IN[name]()))) for name in built_in}
     if paths:
         asked = hash_text("".join(question_hash(question) for question in benchmark_questions(run)))
@@ -193,6 +199,7 @@ def _hashes(run: Run, text: Text) -> dict[str, Any]:
         inputs |= {"files": named, "questions": asked, "format": FORMAT}
     if config := _deidentify_config(run, text):
         known = [hash_file(Path(path)) for path in config.known]
+        inputs |= {"exempt": run.recipe.canary.seed + 1} if run.recipe.canary and plants_in_corpus(run.recipe) else {}
         inputs |= {"deidentify": hash_text(to_json([DEIDENTIFY_FORMAT, config.model_dump(exclude={"known"}), known]))}
     return inputs
 
@@ -201,7 +208,8 @@ def _files(run: Run) -> list[str]:
     """List the files of documents, new tokens and blocks that the stage has written."""
     files = [*_documents(run, "medical").files, *_documents(run, "general").files]
     names = [file.relative_to(run.folder).as_posix() for file in files]
-    return [*names, *files_in(run, "corpus/extended"), *files_in(run, "corpus/blocks")]
+    exempt = files_in(run, f"canary/{EXEMPT}") if plants_in_corpus(run.recipe) else []
+    return [*names, *files_in(run, "corpus/extended"), *files_in(run, "corpus/blocks"), *exempt]
 
 
 def _inputs(run: Run) -> dict[str, Any]:
@@ -230,7 +238,7 @@ def _check(run: Run) -> Sequence[str]:
     for text in get_args(Text):
         built_in, paths = _inputs_of(run.recipe.corpus, text)
         if paths and not built_in:
-            require_text(paths, _field(run))
+            require_text(paths, run.recipe.corpus.field if run.recipe.corpus else "text")
         copies = 2 if _deidentify_config(run, text) else 1
         size += copies * sum(file.stat().st_size for file in (find_files(paths).files if paths else ()))
     checked = ["input files", *_check_deidentification(run)]

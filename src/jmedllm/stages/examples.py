@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError, named, unknown
@@ -16,6 +15,7 @@ from jmedllm.models.chat import ChatText, no_template
 from jmedllm.models.thoughts import Thought
 from jmedllm.models.tokenizer.encoding import Tokenizer, most_tokens
 from jmedllm.recipe import MpeftConfig
+from jmedllm.stages.canary import instruction_file
 from jmedllm.stages.questions import left_out_of_training, training_questions
 from jmedllm.stages.stage import Run, model_before
 from jmedllm.training.examples import LengthLimits, conversation_samples, example_samples, filter_by_length
@@ -67,7 +67,7 @@ def examples(run: Run, settings: MpeftConfig, chat_text: ChatText) -> list[Examp
         pair = Pair(name, prompt, answer_text(question, prompt_format.answer_as))
         found.append(Example(source, question.language, pair))
     for file in settings.instructions:
-        for item in read_instructions(Path(file), settings.read_options):
+        for item in read_instructions(instruction_file(run, file), settings.read_options):
             found.append(Example(file, item.language, _content(prompt_format, item, chat_text)))
     return found
 

@@ -13,6 +13,7 @@ from jmedllm.evaluation.evaluate import split_language
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.selection import WRONG, select_text_only
 from jmedllm.progress import notice
+from jmedllm.stages.canary import instruction_file
 from jmedllm.stages.stage import Run
 from jmedllm.training.instructions import read_instruction_file, read_instructions
 
@@ -34,7 +35,9 @@ def _training_texts(run: Run) -> Iterator[tuple[str, str]]:
     """Yield name and full text of each instruction that stage 2 trains on."""
     mpeft = run.recipe.mpeft
     for file in mpeft.instructions if mpeft else ():
-        for item in read_instructions(Path(file), mpeft.read_options if mpeft else DEFAULT_READ_OPTIONS):
+        for item in read_instructions(
+            instruction_file(run, file), mpeft.read_options if mpeft else DEFAULT_READ_OPTIONS
+        ):
             yield item.name, item.text
 
 

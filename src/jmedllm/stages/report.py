@@ -16,9 +16,10 @@ from jmedllm.report.card import model_card
 from jmedllm.report.card.adapter import AdapterFindings, adapter_card
 from jmedllm.report.compare import compare
 from jmedllm.report.deployment import deployment
+from jmedllm.report.memorization import memorization
 from jmedllm.report.page import write_page
 from jmedllm.report.training import TrainedStage, read_training
-from jmedllm.stages.card import cleaning, deployed, findings, manifest_entries, write_readme
+from jmedllm.stages.card import cleaning, deployed, findings, manifest_entries, memorized, write_readme
 from jmedllm.stages.stage import (
     Outputs,
     Run,
@@ -59,7 +60,7 @@ def _perform(run: Run, input_hash: str) -> Outputs:
     names = [split_language(name)[0] for name in (recipe.eval.benchmarks if recipe.eval else ())]
     custom_files = [Path(name) for name in names if is_custom_file(name)]
     questions = questions_of(results, QuestionPlaces(run.data, custom_files))
-    write_page(run.folder / REPORTS[1], results, questions, recipe.name, training, deployed(run))
+    write_page(run.folder / REPORTS[1], results, questions, recipe.name, training, deployed(run), memorized(run))
     cards = _write_cards(run, results, training) if training else []
     return Outputs(files=[*REPORTS, *cards])
 
@@ -76,6 +77,8 @@ def _as_markdown(run: Run, results: Sequence[CollectedResult], training: Sequenc
     head = f"# {recipe.name}\n\nBase {base}, seed {recipe.seed}, {run.precision.name}.\n\n"
     files = deployment(deployed(run))
     shown = f"\n## Deployment\n\n{files}\n" if files else ""
+    known = memorization(memorized(run))
+    shown = (f"\n## Memorization\n\n{known}\n" if known else "") + shown
     return f"{head}{scores}\n{''.join(lines)}{shown}\nMade with {used}.\n"
 
 
@@ -123,7 +126,7 @@ def _write_adapter_cards(
         yield path
 
 
-_LISTED = frozenset({"files", "deployed", "deidentification"})
+_LISTED = frozenset({"files", "deployed", "deidentification", "checks"})
 """Outputs that are shown elsewhere."""
 
 

@@ -16,6 +16,7 @@ from jmedllm.report.card.training import forgetting, stages_trained
 from jmedllm.report.compare import Comparison
 from jmedllm.report.deployment import DeployedFile, deployment
 from jmedllm.report.markdown import bullets
+from jmedllm.report.memorization import Memorization, memorization
 from jmedllm.report.rows import build_rows
 from jmedllm.report.training import TrainedStage
 
@@ -39,6 +40,7 @@ class Findings:
         compared: comparisons of the final model with the base, on each task.
         headlines: comparison of each adapted model with its base, in one sentence.
         deployed: files that were exported from the final model.
+        memorized: what the models know of canaries, if there were any.
     """
 
     recipe: Recipe
@@ -55,6 +57,7 @@ class Findings:
     compared: Sequence[Comparison] = ()
     headlines: Sequence[str] = ()
     deployed: Sequence[DeployedFile] = ()
+    memorized: Sequence[Memorization] = ()
 
 
 def model_card(found: Findings) -> str:
@@ -79,6 +82,7 @@ def model_card(found: Findings) -> str:
         f"## Training\n\n{stages_trained(recipe, stages, found.training)}",
         f"## Forgetting\n\n{forgetting(found.training)}",
         f"## Evaluation\n\n{scores(found.results, found.compared)}",
+        *([f"## Memorization\n\n{memorization(found.memorized)}"] if found.memorized else []),
         *([f"## Deployment\n\n{deployment(found.deployed)}"] if found.deployed else []),
         f"## Limits\n\n{bullets(LIMITS)}",
         f"## Recipe\n\n```yaml\n{_yaml(recipe)}```",

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from jmedllm import __version__
+from jmedllm.canary.table import header
 from jmedllm.evaluation.human_baseline import BaselineGroup
 from jmedllm.evaluation.reading import NO_ANSWER
 from jmedllm.evaluation.scorers.official import MOST_PROHIBITED
@@ -20,6 +21,8 @@ from jmedllm.report.deployment import NOTE as NOTE_ON_FILES
 from jmedllm.report.deployment import NOTE_ON_BENCHMARKS, DeployedFile, facts
 from jmedllm.report.details import EXAM_YEARS_NOTE, exam_year_cells, response_details
 from jmedllm.report.headline import explanation, headlines
+from jmedllm.report.memorization import NOTE as NOTE_ON_MEMORIZATION
+from jmedllm.report.memorization import Memorization
 from jmedllm.report.notes import footnotes
 from jmedllm.report.numbers import probability
 from jmedllm.report.page import charts
@@ -41,6 +44,7 @@ def write_page(
     title: str,
     training: Sequence[TrainedStage] = (),
     deployed: Sequence[DeployedFile] = (),
+    memorized: Sequence[Memorization] = (),
 ) -> None:
     """Write the page, which only the owner may read: it has all questions and responses.
 
@@ -49,11 +53,12 @@ def write_page(
         questions: questions of the results, see `questions_of`.
         training: training stages of the models, if known.
         deployed: files exported from the models, if known.
+        memorized: what the models know of canaries, if there were any.
 
     Raises:
         InputError: the file cannot be written.
     """
-    write_atomic(path, page(collected, questions, title, training, deployed))
+    write_atomic(path, page(collected, questions, title, training, deployed, memorized))
 
 
 def page(
@@ -62,6 +67,7 @@ def page(
     title: str,
     training: Sequence[TrainedStage] = (),
     deployed: Sequence[DeployedFile] = (),
+    memorized: Sequence[Memorization] = (),
 ) -> str:
     """Render the page as HTML."""
     results = [each.result for each in collected]
@@ -106,6 +112,9 @@ def page(
             deployment_facts=facts(deployed),
             deployment_note=NOTE_ON_FILES,
             benchmarks_note=NOTE_ON_BENCHMARKS,
+            memorized=memorized,
+            memorization_header=header(),
+            memorization_note=NOTE_ON_MEMORIZATION,
             tasks=packed,
             settings=_embedded(
                 {
