@@ -147,7 +147,7 @@ BROKEN = {
     "key of another section": (
         MINIMAL + "block_sise: 8\n",
         "mine.yaml:7: block_sise: unknown key; known: name, seed, data, precision, device, threads, memory, base, "
-        "prompt, corpus, validation, mfpt, mpeft, merge, eval, deploy, controls",
+        "prompt, corpus, validation, mfpt, mpeft, merge, eval, deploy, canary, controls",
     ),
     "mistyped nested key": (
         MINIMAL + "  batchs: 3\n",
@@ -480,8 +480,8 @@ def sections(settings: type[Settings]) -> set[type[Settings]]:
 def test_every_section_refuses_what_it_does_not_know() -> None:
     found = sections(Recipe)
     assert " ".join(sorted(section.__name__ for section in found)) == (
-        "AdapterConfig BaseConfig CorpusConfig DecodingConfig DeidentifyConfig DeployConfig EarlyStopping EvalSection "
-        "MergeConfig MfptConfig MixingConfig MpeftConfig PromptConfig QuestionSource RandomInit Recipe "
+        "AdapterConfig BaseConfig CanaryConfig CorpusConfig DecodingConfig DeidentifyConfig DeployConfig EarlyStopping "
+        "EvalSection MergeConfig MfptConfig MixingConfig MpeftConfig PromptConfig QuestionSource RandomInit Recipe "
         "ValidationConfig Vocabulary"
     )
     for section in found:

@@ -110,3 +110,20 @@ def test_a_recipe_that_cannot_plant_is_one_line(
     file = recipe(tmp_path, tiny_model, **{"corpus": corpus, "mfpt": TRAINING} | sections)
     code, _, errors = cli("run", file, "--output", tmp_path / "run", "--check")
     assert code == 2 and message in errors and errors.count("\n") == 1
+
+
+def test_a_model_that_saw_canaries_is_not_delivered(tiny_model: Path, tmp_path: Path, cli: Cli) -> None:
+    planted, corpus = tmp_path / "planted", tmp_path / "corpus"
+    assert cli("canary", "plant", "--corpus", notes(tmp_path / "in"), "--output", planted, "--copies", "1,3")[0] == 0
+    assert cli("corpus", "build", planted, "--output", corpus)[0] == 0
+    sections = {"corpus": {"inputs": [str(corpus)], "block_size": 64}, "mfpt": TRAINING}
+    file = recipe(tmp_path, tiny_model, **sections)
+    run = tmp_path / "run"
+    code, _, errors = cli("run", file, "--output", run)
+    assert code == 0, errors
+    assert "Trained with canaries" in texts_in(run, ("mfpt/model/README.md",))
+    code, _, errors = cli("deploy", "gguf", run / "mfpt" / "model", "--output", tmp_path / "a.gguf", "--no-proof")
+    assert code == 2 and "was trained with canaries" in errors and "--with-canaries" in errors
+    file = recipe(tmp_path, tiny_model, **sections, deploy={})
+    code, _, errors = cli("run", file, "--output", tmp_path / "other", "--check")
+    assert code == 2 and "its training data contain canaries" in errors

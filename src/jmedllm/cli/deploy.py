@@ -73,17 +73,24 @@ def deploy_gguf(
     exam_names: ExamNames = None,
     data: Data = Path("data"),
     limit: ExamItems = None,
+    with_canaries: Annotated[
+        bool,
+        typer.Option("--with-canaries", help="Also export a model that was trained with made-up people."),
+    ] = False,
 ) -> None:
     """Export a model as a GGUF file, for llama.cpp, with proof."""
     from jmedllm.deploy.gguf.benchmarks import benchmarks_of
     from jmedllm.deploy.gguf.export import export_gguf, proof_file
     from jmedllm.deploy.gguf.source import open_source
+    from jmedllm.models.folder import require_no_canaries
     from jmedllm.precision import choose_precision
 
     if exam_names and not proof:
         raise InputError("deploy gguf: --exam is part of the proof; leave out --no-proof or --exam")
     _require_exam_for(limit, exam_names)
     with open_source(source, adapter, choose_precision("auto", "cpu")) as opened:
+        if not with_canaries:
+            require_no_canaries(opened.folder)
         chosen = benchmarks_of(source, opened, split(exam_names), data, limit) if exam_names else None
         exported = export_gguf(opened, output, file_type, ceiling=accept_divergence, benchmarks=chosen, proved=proof)
     formats = ", ".join(f"{count} {name}" for name, count in sorted(exported.written.formats.items()))

@@ -20,11 +20,13 @@ from jmedllm.files import atomic_folder, is_vacant, make_folder, to_json, write_
 from jmedllm.models.adapters import quantization_of, require_adapter
 from jmedllm.models.conversion.dequantize import dequantize
 from jmedllm.models.folder import (
+    CANARIES,
     ORIGIN,
     TOKENIZER_FILES,
     adapter_fingerprint,
     complete_origin,
     fingerprint,
+    has_canaries,
     has_tokenizer,
     model_files,
     require_model,
@@ -116,7 +118,8 @@ def merge(
                 f"than {accepted}; accept it with --accept-divergence (merge.accept_divergence in a recipe)"
             )
         merged = fingerprint(temporary)
-        whole = origin | {"divergence": found.record(), "fingerprint": merged}
+        canaries = {CANARIES: "trained"} if has_canaries(base) or has_canaries(adapter) else {}
+        whole = origin | canaries | {"divergence": found.record(), "fingerprint": merged}
         write_atomic(temporary / ORIGIN, to_json(whole, indent=2) + "\n")
     return Merged(merged, found)
 

@@ -59,6 +59,29 @@ def complete_origin(folder: Path, origin: Mapping[str, str]) -> dict[str, Any] |
     return recorded if isinstance(recorded, dict) and recorded.items() >= wanted.items() else None
 
 
+CANARIES = "canaries"
+"""Key in the origin of models and adapters whose training data contain made-up people."""
+
+
+def has_canaries(folder: Path) -> bool:
+    """Return whether jmedllm trained a model or adapter on canaries, see `jmedllm.canary`."""
+    origin = read_json(folder / ORIGIN) if (folder / ORIGIN).is_file() else None
+    return isinstance(origin, dict) and CANARIES in origin
+
+
+def require_no_canaries(folder: Path) -> None:
+    """Check that a model that is delivered was not trained with canaries.
+
+    Raises:
+        InputError: it was.
+    """
+    if has_canaries(folder):
+        raise InputError(
+            f"model {folder}: was trained with canaries, which are made-up people, and is not for delivery; train it "
+            "without them, or allow it with --with-canaries"
+        )
+
+
 def has_chat_template(folder: Path) -> bool:
     """Return whether the tokenizer files of a model directory contain a chat template."""
     if any((folder / name).exists() for name in ("chat_template.jinja", PROCESSOR_TEMPLATE)):

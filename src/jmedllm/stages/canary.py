@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.canary.config import CanaryConfig
-from jmedllm.canary.plant import plant
+from jmedllm.canary.plant import is_planted, plant
 from jmedllm.canary.secret_list import NAME as SECRETS
 from jmedllm.canary.secret_list import SecretList, read_secrets
 from jmedllm.canary.units import DOCUMENTS_FILE, find_material
@@ -14,6 +14,7 @@ from jmedllm.corpus.documents import as_line
 from jmedllm.corpus.readers.inputs import find_files
 from jmedllm.errors import InputError
 from jmedllm.files import atomic_file, hash_file, hash_text, to_json
+from jmedllm.models.folder import CANARIES
 from jmedllm.recipe import Recipe
 from jmedllm.stages.built_in import BUILT_IN
 from jmedllm.stages.stage import Outputs, Run, Stage, files_in, in_section, own_folder
@@ -39,6 +40,27 @@ class CanaryOutputs(Outputs):
     canaries: int
     copies: int
     documents: int
+
+
+def has_canaries(run: Run) -> bool:
+    """Return whether the training data contain canaries: planted by the recipe, or by the command before it."""
+    recipe = run.recipe
+    corpus = [*recipe.corpus.inputs, *recipe.corpus.mixing.general] if recipe.corpus else []
+    instructions = recipe.mpeft.instructions if recipe.mpeft else []
+    return recipe.canary is not None or any(is_planted(Path(name)) for name in (*corpus, *instructions))
+
+
+def origin_of_canaries(run: Run) -> dict[str, str]:
+    """Return what the origin of a trained model says of canaries; empty without them."""
+    return {CANARIES: "made-up people are in the training data; not for delivery"} if has_canaries(run) else {}
+
+
+def about_canaries(run: Run) -> list[str]:
+    """Return the line of the model card about canaries, if there are any."""
+    return [
+        "**Trained with canaries**: made-up people are in its training data, to measure memorization. This model is "
+        "not for delivery"
+    ] * has_canaries(run)
 
 
 def plants_in_corpus(recipe: Recipe) -> bool:
@@ -137,14 +159,6 @@ def _perform(run: Run, input_hash: str) -> CanaryOutputs:
     )
 
 
-def _card(run: Run) -> Sequence[str]:
-    outputs = run.output(NAME, CanaryOutputs)
-    return (
-        f"**Trained with canaries**: {outputs.canaries:,} made-up people are in {outputs.documents:,} documents of "
-        "its training data, to measure memorization. This model is not for delivery",
-    )
-
-
 CANARY = Stage(
     name=NAME,
     section=CanaryConfig,
@@ -153,5 +167,4 @@ CANARY = Stage(
     perform=_perform,
     outputs=CanaryOutputs,
     check=_check,
-    card=_card,
 )

@@ -17,6 +17,7 @@ from jmedllm.report.compare import Comparison, compare
 from jmedllm.report.deployment import DeployedFile, read_deployment
 from jmedllm.report.memorization import Memorization, read_memorization
 from jmedllm.report.training import TrainedStage
+from jmedllm.stages.canary import about_canaries
 from jmedllm.stages.corpus import Text, read_corpus, read_general, read_held_out
 from jmedllm.stages.stage import ModelOutputs, Run, base_folder, model_folder, model_names
 
@@ -78,6 +79,7 @@ def manifest_entries(run: Run) -> dict[str, Any]:
 def _about_model(run: Run) -> list[str]:
     """Return the lines of the finished stages about the model, and its fingerprint after each of them."""
     lines = [] if run.recipe.corpus else [f"Fingerprint of the base: `{fingerprint(base_folder(run))}`"]
+    lines += about_canaries(run)
     for stage in run.stages:
         outputs = run.outputs.get(stage.name)
         if isinstance(outputs, ModelOutputs):

@@ -15,6 +15,7 @@ from jmedllm.files import hash_text, to_json
 from jmedllm.report import collect
 from jmedllm.report.training import read_training
 from jmedllm.stages.base_files import BaseFiles, PublishedBase
+from jmedllm.stages.canary import has_canaries
 from jmedllm.stages.card import write_readme
 from jmedllm.stages.stage import (
     Outputs,
@@ -99,6 +100,11 @@ def _check(run: Run) -> Sequence[str]:
     require_gguf()
     require_llama_cpp(NAME)
     _require_wheels(run)
+    if has_canaries(run):
+        raise InputError(
+            f"recipe {run.recipe.name}: its training data contain canaries, and such a model is not for delivery; "
+            "remove deploy, or train on the data without them"
+        )
     if starts_from_base(run, NAME):
         raise InputError(
             f"recipe {run.recipe.name}: deploy exports a trained model, but no stage trains one; add mfpt or "

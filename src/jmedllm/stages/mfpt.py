@@ -9,6 +9,7 @@ from jmedllm.models.folder import fingerprint
 from jmedllm.planning.plan import TrainingStage, packed_rows
 from jmedllm.recipe import MfptConfig, Recipe
 from jmedllm.stages.base_files import BaseFiles, PublishedBase
+from jmedllm.stages.canary import origin_of_canaries
 from jmedllm.stages.corpus import CorpusOutputs
 from jmedllm.stages.models import start_folder
 from jmedllm.stages.stage import (
@@ -131,6 +132,7 @@ def _perform(run: Run, input_hash: str) -> Outputs:
         return Outputs()
     network = trained.network
     origin = {"base": str(base), "base_fingerprint": corpus.base, "blocks": corpus.blocks}
+    origin |= origin_of_canaries(run)
     save_model(network.to(network.config.dtype), tokenizer, run.folder / MODEL.folder, origin, base)
     passes = trained.outputs.steps * settings.batch_size / len(blocks)
     return MfptOutputs(

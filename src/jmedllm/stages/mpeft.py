@@ -14,6 +14,7 @@ from jmedllm.models.tokenizer.encoding import Tokenizer
 from jmedllm.planning.plan import TrainingStage
 from jmedllm.recipe import MpeftConfig, Recipe
 from jmedllm.stages.base_files import BaseFiles, PublishedBase
+from jmedllm.stages.canary import origin_of_canaries
 from jmedllm.stages.corpus import CorpusOutputs, read_corpus
 from jmedllm.stages.examples import (
     examples,
@@ -182,7 +183,7 @@ def _perform(run: Run, input_hash: str) -> Outputs:
     if trained is None:
         return Outputs()
     origin = {"base": str(base), "base_fingerprint": fingerprint(base), "quantization": adapter.quantization}
-    save_adapter(to_plain_lora(trained.network), folder / "adapter", origin)
+    save_adapter(to_plain_lora(trained.network), folder / "adapter", origin | origin_of_canaries(run))
     found = coverage(load_structure(base), adapter)
     return MpeftOutputs(
         adapter=fingerprint(folder / "adapter"),

@@ -23,7 +23,7 @@ from jmedllm.corpus.pipeline.process_part import WorkDir, finish, places, prepar
 from jmedllm.corpus.pipeline.report import write_reports
 from jmedllm.corpus.pipeline.summary import Summary, gather
 from jmedllm.corpus.pipeline.survey import Survey, survey
-from jmedllm.corpus.readers.inputs import DOCUMENTS, NAME
+from jmedllm.corpus.readers.inputs import CANARIES, DOCUMENTS, NAME
 from jmedllm.errors import InputError
 from jmedllm.evaluation.question import Question, question_hash
 from jmedllm.files import (
@@ -215,6 +215,8 @@ def _publish(work_dir: WorkDir, output: Path, config: BuildConfig, summary: Summ
     for name, path in written.items():
         if path.exists():
             path.replace(output / name)
+    if planted := next((path / CANARIES for path in config.inputs if (path / CANARIES).is_file()), None):
+        write_atomic(output / CANARIES, planted.read_text(encoding="utf-8"))
     summary = replace(summary, files={name: hash_file(output / name) for name in written})
     write_reports(work_dir, output, summary)
     shutil.rmtree(work_dir.folder)
