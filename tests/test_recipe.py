@@ -480,8 +480,8 @@ def sections(settings: type[Settings]) -> set[type[Settings]]:
 def test_every_section_refuses_what_it_does_not_know() -> None:
     found = sections(Recipe)
     assert " ".join(sorted(section.__name__ for section in found)) == (
-        "AdapterConfig BaseConfig CanaryConfig CorpusConfig DecodingConfig DeidentifyConfig DeployConfig EarlyStopping "
-        "EvalSection MergeConfig MfptConfig MixingConfig MpeftConfig PromptConfig QuestionSource RandomInit Recipe "
+        "AdapterConfig BaseConfig CanaryConfig CorpusConfig DecodingConfig DeidentifyConfig DeployConfig "
+        "EarlyStopping EvalSection MergeConfig MfptConfig MixingConfig MpeftConfig PromptConfig QuestionSource RandomInit Recipe "
         "ValidationConfig Vocabulary"
     )
     for section in found:
