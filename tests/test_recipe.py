@@ -481,8 +481,8 @@ def test_every_section_refuses_what_it_does_not_know() -> None:
     found = sections(Recipe)
     assert " ".join(sorted(section.__name__ for section in found)) == (
         "AdapterConfig BaseConfig CanaryConfig CorpusConfig DecodingConfig DeidentifyConfig DeployConfig "
-        "EarlyStopping EvalSection MergeConfig MfptConfig MixingConfig MpeftConfig PromptConfig QuestionSource RandomInit Recipe "
-        "ValidationConfig Vocabulary"
+        "EarlyStopping EvalSection MergeConfig MfptConfig MixingConfig MpeftConfig PromptConfig QuestionSource "
+        "RandomInit Recipe ValidationConfig Vocabulary"
     )
     for section in found:
         assert section.model_config["extra"] == "forbid"
