@@ -122,6 +122,7 @@ def test_a_model_that_saw_canaries_is_not_delivered(tiny_model: Path, tmp_path: 
     code, _, errors = cli("run", file, "--output", run)
     assert code == 0, errors
     assert "Trained with canaries" in texts_in(run, ("mfpt/model/README.md",))
+    assert manifest(run)["stages"]["corpus"]["outputs"]["canaries"] is True
     code, _, errors = cli("deploy", "gguf", run / "mfpt" / "model", "--output", tmp_path / "a.gguf", "--no-proof")
     assert code == 2 and "was trained with canaries" in errors and "--with-canaries" in errors
     file = recipe(tmp_path, tiny_model, **sections, deploy={})

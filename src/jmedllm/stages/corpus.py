@@ -28,7 +28,7 @@ from jmedllm.progress import notice
 from jmedllm.recipe import CorpusConfig, Recipe
 from jmedllm.stages.base_files import BaseFiles
 from jmedllm.stages.built_in import BUILT_IN
-from jmedllm.stages.canary import EXEMPT, plant_exempt, planted_text, plants_in_corpus
+from jmedllm.stages.canary import EXEMPT, has_canaries, plant_exempt, planted_text, plants_in_corpus
 from jmedllm.stages.models import start_folder
 from jmedllm.stages.questions import benchmark_questions, require_no_train_test_overlap
 from jmedllm.stages.stage import Outputs, Run, Stage, base_folder, files_in, in_section, own_folder
@@ -60,6 +60,7 @@ class CorpusOutputs(Outputs):
         mixture: documents, bytes and tokens of each part, if the recipe mixes texts.
         personal_data: whether and how the medical text was de-identified, in words.
         deidentification: the same as plain values, each way once; None if it was not.
+        canaries: whether the training data contain canaries; None if they do not.
     """
 
     base: str
@@ -77,6 +78,7 @@ class CorpusOutputs(Outputs):
     mixture: dict[str, dict[str, int]] | None = None
     personal_data: str = in_words(None)
     deidentification: list[Deidentification] | None = None
+    canaries: bool | None = None
 
 
 def read_corpus(run: Run) -> Documents:
@@ -312,6 +314,7 @@ def _perform(run: Run, input_hash: str) -> CorpusOutputs:
         tokens=int(load_blocks(folder / "blocks").ids.size),
         mixture=None if mixing == MixingConfig() else {name: asdict(part) for name, part in mixed.items()},
         files=[*_files(run), *(files_in(run, "base") if recipe.base.random_init else [])],
+        canaries=has_canaries(run) or None,
         **removed,
         **extended,
     )
