@@ -57,7 +57,8 @@ def install(requirements: Iterable[str], pins: dict[str, Pin]) -> None:
             sys.exit(f"error: {', '.join(unknown)}: not in {CHECKOUT.name}; add with: python tools/lock.py")
         if found:
             lines = [
-                pins[name].requirement(version.removeprefix(pins[name].version)) for name, version in found.items()
+                pins[name].requirement(version.removeprefix(pins[name].version) or None)
+                for name, version in found.items()
             ]
             verified.write_text("\n".join(lines), encoding="utf-8")
             subprocess.run([*PIP, "--no-deps", "--require-hashes", WHEELS, "--requirement", str(verified)], check=True)

@@ -276,7 +276,7 @@ def test_a_run_with_several_files_asks_for_one(tmp_path: Path) -> None:
 def test_what_has_no_licence_says_so() -> None:
     part = Component("data", "letters of the ward")
     assert f"| letters of the ward | - | {UNKNOWN} | - |" in licence_table([part])
-    assert "licenses" not in sbom("x", [part])["components"][0]
+    assert sbom("x", [part])["components"][0]["licenses"] == [{"license": {"name": "NOASSERTION"}}]
 
 
 def test_data_of_a_run_has_its_licences(tmp_path: Path) -> None:

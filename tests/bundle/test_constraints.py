@@ -117,3 +117,14 @@ def test_the_installer_refuses_a_changed_wheel(
     assert (done.returncode == 0) == (expected is None), done.stderr
     assert (expected or "") in done.stderr
     assert (tmp_path / "installed" / f"ward-{version}.dist-info").is_dir() == (expected is None)
+
+
+def test_pip_is_installed_in_the_locked_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import bootstrap_venv
+
+    pin = read_constraints(CHECKOUT)["pip"]
+    assert bootstrap_venv.pinned() == (pin.version, set(pin.hashes))
+    (tmp_path / f"pip-{pin.version}-py3-none-any.whl").write_bytes(b"changed")
+    with pytest.raises(SystemExit, match=r"its SHA-256 is not in constraints\.txt"):
+        bootstrap_venv.main(tmp_path / "venv", tmp_path)

@@ -77,3 +77,36 @@ def test_it_installs_without_a_network_and_answers_without_torch(bundle: Path, t
         [place / "bin" / "python", "-I", "-c", "import torch"], capture_output=True, check=False
     )
     assert b"No module named 'torch'" in installed.stderr
+
+
+def test_a_training_bundle_evaluates_without_a_network(tiny_model: Path, tmp_path: Path) -> None:
+    bundle, place = tmp_path / "a bundle", tmp_path / "venv"
+    command = [sys.executable, "-m", "jmedllm", "bundle", "--output", str(bundle), "--model", str(tiny_model)]
+    packed = subprocess.run(command, capture_output=True, text=True, check=False)
+    if packed.returncode and not os.environ.get("CI"):
+        pytest.skip(f"no wheels: {packed.stderr}")
+    assert packed.returncode == 0, packed.stderr
+    isolated = shutil.which("unshare") and not subprocess.run([*WITHOUT_NETWORK, "true"], check=False).returncode
+    inside = WITHOUT_NETWORK if isolated else []
+    home = {"HOME": str(tmp_path / "home"), "PYTHON": sys.executable, "PATH": os.environ["PATH"]}
+
+    def run(*words: object) -> subprocess.CompletedProcess[str]:
+        given = [*inside, *map(str, words)]
+        return subprocess.run(given, env=home, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    weights = next(bundle.glob("models/*/model.safetensors"))
+    content = weights.read_bytes()
+    weights.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    refused = run("sh", bundle / "install.sh", "--venv", place)
+    assert (refused.returncode, place.exists()) == (2, False)
+    assert f"{weights.relative_to(bundle)}: changed" in refused.stderr
+    weights.write_bytes(content)
+
+    installed = run("sh", bundle / "install.sh", "--venv", place)
+    assert (installed.returncode, installed.stdout) == (0, f"installed: {place / 'bin' / 'jmedllm'}\n"), (
+        installed.stderr
+    )
+    evaluated = ["eval", "--model", weights.parent, "--benchmark", "demo", "--limit", "4", "--output", "results"]
+    done = run(place / "bin" / "jmedllm", *evaluated)
+    assert done.returncode == 0, done.stderr
+    assert run("sh", bundle / "install.sh", "--verify-only").returncode == 0  # the bundle is as it was

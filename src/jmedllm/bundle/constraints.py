@@ -35,13 +35,14 @@ class Pin:
     hashes: tuple[str, ...]
     sizes: Mapping[str, int]
 
-    def requirement(self, build: str = "") -> str:
+    def requirement(self, build: str | None = None) -> str:
         """Return the line of a requirements file that accepts these wheels only.
 
         Args:
-            build: the local version of one build, such as +cpu.
+            build: the local version of one build, such as +cpu, or empty for the build without one; None for any.
         """
-        return f"{self.name}=={self.version}{build} " + " ".join(f"--hash=sha256:{each}" for each in self.hashes)
+        version = f"=={self.version}" if build is None else f"==={self.version}{build}"
+        return f"{self.name}{version} " + " ".join(f"--hash=sha256:{each}" for each in self.hashes)
 
 
 def read_constraints(file: Path) -> dict[str, Pin]:

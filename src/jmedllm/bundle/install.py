@@ -14,7 +14,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import venv
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +34,9 @@ class BundleError(Exception):
 
 def main() -> None:
     """Run the command line."""
+    folder = Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(
-        prog="run.sh",
+        prog="install.sh" if (folder / "install.sh").exists() else "run.sh",
         allow_abbrev=False,  # an option of the server must not be read as one of these
         description="Verify the checksums of this bundle, install it once, and start it.",
         epilog="All other options go to the server; its own help: run.sh -- --help",
@@ -45,7 +45,6 @@ def main() -> None:
     parser.add_argument("--verify-only", action="store_true", help="verify the checksums and stop")
     parser.add_argument("--install-only", action="store_true", help="verify, install and stop")
     given, rest = parser.parse_known_args()
-    folder = Path(__file__).resolve().parent
     try:
         problems = verify(folder)
         if problems:
@@ -68,7 +67,11 @@ def main() -> None:
             f"error: {error.filename or folder}: {error.strerror}; choose another place with --venv DIR\n"
         )
         sys.exit(2)
-    if not given.install_only:
+    if not facts["command"]:
+        if rest:
+            parser.error(f"unknown options: {' '.join(rest)}")
+        sys.stdout.write(f"installed: {python.parent / 'jmedllm'}\n")
+    elif not given.install_only:
         command = [str(python), "-I", "-m", *(part.replace("{bundle}", str(folder)) for part in facts["command"])]
         # Processes of the server must not import from the current directory either.
         settings = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
@@ -175,7 +178,7 @@ def install(folder: Path, place: Path, identity: str, native: str) -> Path:
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         mark.write_text("", encoding="utf-8")  # first, so that an interrupted installation can be replaced
-        venv.create(place, symlinks=True, with_pip=False)
+        create_environment(place)
         pip = next((folder / "wheels").glob("pip-*.whl")) / "pip"
         command = [str(python), "-I", str(pip), "install", "--no-index", "--require-hashes", "--no-deps"]
         command += ["--no-compile", "--quiet", "--no-cache-dir", "--find-links", str(folder / "wheels")]
@@ -195,6 +198,22 @@ def install(folder: Path, place: Path, identity: str, native: str) -> Path:
             )
         mark.write_text(identity, encoding="utf-8")
     return python
+
+
+def create_environment(place: Path) -> None:
+    """Create a virtual environment without pip, also where the module venv is missing, as on a minimal Debian."""
+    try:
+        import venv
+    except ImportError:
+        version = "{}.{}".format(*sys.version_info[:2])
+        (place / "bin").mkdir()
+        (place / "lib" / f"python{version}" / "site-packages").mkdir(parents=True)
+        base = Path(getattr(sys, "_base_executable", None) or sys.executable)
+        for name in ("python", "python3", f"python{version}"):
+            (place / "bin" / name).symlink_to(base)
+        (place / "pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
+    else:
+        venv.create(place, symlinks=True, with_pip=False)
 
 
 if __name__ == "__main__":

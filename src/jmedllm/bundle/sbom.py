@@ -9,11 +9,15 @@ from jmedllm.bundle.component import Component
 from jmedllm.bundle.licences import spdx
 from jmedllm.files import to_json
 
+NO_ASSERTION = "NOASSERTION"
+"""Licence of a component whose author states none."""
+
 
 def sbom(name: str, components: Sequence[Component]) -> dict[str, Any]:
     """Return the bill of materials of a bundle as JSON. The same components give the same one, without a date.
 
-    Each component has its licence and SHA-256, as far as they are known.
+    Each component has its licence, and its SHA-256 if there is a file to hash. An unknown licence is NOASSERTION, the
+    word of SPDX.
 
     Args:
         name: name of the bundle.
@@ -42,9 +46,9 @@ def _component(component: Component, parent: str = "") -> dict[str, Any]:
         found["description"] = component.about
     if component.sha256:
         found["hashes"] = [{"alg": "SHA-256", "content": component.sha256}]
-    if component.licence:
-        known = spdx(component.licence)
-        found["licenses"] = [{"expression": known} if known else {"license": {"name": component.licence}}]
+    licence = component.licence or NO_ASSERTION
+    known = spdx(licence)
+    found["licenses"] = [{"expression": known} if known else {"license": {"name": licence}}]
     if component.file and component.file.endswith(".whl"):
         found["purl"] = f"pkg:pypi/{component.name}@{component.version}"
     if component.file:

@@ -105,14 +105,14 @@ def find_model(given: str) -> BundledModel:
     manifest = read_manifest(path)
     if manifest is None:
         folder = resolve(given)
-        return _folder(folder, folder.resolve().name, ())
+        return model_directory(folder, folder.resolve().name, ())
     exported = sorted((path / _DEPLOYED).glob("*.gguf"))
     if len(exported) > 1:
         names = ", ".join(map(str, exported))
         raise InputError(f"{path}: the run has several GGUF files; give one of them instead: {names}")
     if exported:
         return _gguf(exported[0])
-    return _folder(last_model(path), path.resolve().name, training_data(path, manifest))
+    return model_directory(last_model(path), path.resolve().name, training_data(path, manifest))
 
 
 def _gguf(file: Path) -> BundledModel:
@@ -154,7 +154,12 @@ def _run_of(file: Path) -> tuple[Path, Manifest | None]:
     return file.parent, None
 
 
-def _folder(folder: Path, name: str, data: tuple[Component, ...]) -> BundledModel:
+def model_directory(folder: Path, name: str, data: tuple[Component, ...]) -> BundledModel:
+    """Return a model in Hugging Face's format: its weights in safetensors, settings, tokenizer, card and licences.
+
+    Raises:
+        InputError: the directory is no complete model.
+    """
     require_model(folder)
     card, texts, name = card_of(folder), licence_texts(folder), plain_name(name)
     files = sorted({*(file for pattern in _PATTERNS for file in folder.glob(pattern)), *map(folder.joinpath, texts)})

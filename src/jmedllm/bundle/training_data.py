@@ -26,7 +26,7 @@ def training_data(run: Path, manifest: Manifest) -> tuple[Component, ...]:
     files = [run / name for name in stages.get("corpus", {}).get("outputs", {}).get("files", ())]
     return (
         *_base(recipe.get("base") or {}),
-        *(_documents(file) for file in files if file.suffix == ".jsonl" and file.is_file()),
+        *(documents(file) for file in files if file.suffix == ".jsonl" and file.is_file()),
         *_examples(stages),
     )
 
@@ -51,13 +51,14 @@ def _base(settings: dict[str, Any]) -> Iterator[Component]:
     )
 
 
-def _documents(file: Path) -> Component:
+def documents(file: Path, about: str = f"documents of the training text; {_ABSENT}") -> Component:
+    """Return a file of documents with the licences that they state."""
     licences, count = set[str](), 0
     for _, row in read_jsonl(file):
         licences.add(str(row.get("license") or UNKNOWN))
         count += 1
-    about = f"{count:,} documents of the training text; {_ABSENT}"
-    return Component("data", file.stem, None, "; ".join(sorted(licences)) or None, hash_file(file), about=about)
+    stated = "; ".join(sorted(licences)) or None
+    return Component("data", file.stem, None, stated, hash_file(file), about=f"{count:,} {about}")
 
 
 def _examples(stages: dict[str, Any]) -> Iterator[Component]:

@@ -114,17 +114,26 @@ def download_wheels(
     Raises:
         InputError: pip is missing, or it does not find a wheel.
     """
-    if find_spec("pip") is None:
-        raise InputError("a bundle needs pip; install it with: python -m ensurepip")
+    require_pip()
     wheels = dict[str, Wheel]()
     wanted = closure(requirements, _installed_requirements, target)
     while missing := [need for name, need in wanted.items() if name not in wheels]:
-        _download([_pinned(need) for need in missing], target, folder, local)
+        get_wheels([_pinned(need) for need in missing], target, local, ["download", "--dest", str(folder)])
         wheels = {wheel.name: wheel for wheel in map(read_wheel, sorted(folder.glob("*.whl")))}
         wanted = closure(requirements, _requirements_of(wheels), target)
     for name in set(wheels) - set(wanted):  # a package that the target's version does not need
         wheels.pop(name).file.unlink()
     return list(wheels.values())
+
+
+def require_pip() -> None:
+    """Check that pip is installed.
+
+    Raises:
+        InputError: it is not.
+    """
+    if find_spec("pip") is None:
+        raise InputError("a bundle needs pip; install it with: python -m ensurepip")
 
 
 def closure(
@@ -174,13 +183,23 @@ def _pinned(need: Requirement) -> str:
         return f"{need.name}{need.specifier}"
 
 
-def _download(requirements: Sequence[str], target: Target, folder: Path, local: Path | None) -> None:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+def get_wheels(requirements: Sequence[str], target: Target, local: Path | None, action: Sequence[str]) -> None:
+    """Let pip find wheels for another machine, without what they need themselves.
+
+    Args:
+        requirements: the packages, or options that name a file of them.
+        target: the machine that installs them.
+        local: folder that has the wheels; no index is asked.
+        action: what pip does with them, with its options.
+
+    Raises:
+        InputError: pip does not find a wheel.
+    """
+    command = [sys.executable, "-m", "pip", *action, "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary=:all:", "--python-version", target.python, "--implementation", "cp"]
     command += [part for name in target.platforms for part in ("--platform", name)]
     command += ["--no-index", "--find-links", str(local)] if local else []
-    command += ["--dest", str(folder), *requirements]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, *requirements], capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it gave no reason"]
         said = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]

@@ -21,7 +21,8 @@ from jmedllm.bundle.wheels import Wheel, download_wheels, read_wheel
 from jmedllm.files import atomic_folder, hash_file, to_json
 from jmedllm.progress import notice
 
-_FORMAT = 1
+FORMAT = 1
+"""Version of the layout of a bundle."""
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -69,7 +70,7 @@ def write_bundle(model: BundledModel, output: Path, target: Target, local: Path 
         for name, content in _texts(model, wheels, components, target).items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
-        sealed = _seal(folder, digests)
+        sealed = seal(folder, digests)
         _open_to_all(folder)
         return Bundle(*sealed, components)
 
@@ -96,9 +97,9 @@ def _texts(
         "glibc": ".".join(map(str, target.glibc)),
     }
     texts = {
-        "README.md": _rendered("README.md.j2", values),
-        "run.sh": _rendered("run.sh.j2", values),
-        "jmedllm.service": _rendered("jmedllm.service.j2", values),
+        "README.md": rendered("README.md.j2", values),
+        "run.sh": rendered("run.sh.j2", values | {"script": "run.sh"}),
+        "jmedllm.service": rendered("jmedllm.service.j2", values),
         "install.py": Path(install.__file__).read_text(encoding="utf-8"),
         "requirements.txt": "".join(wheel.pin for wheel in wheels if wheel.name not in INSTALLER),
         "card.md": _card(model),
@@ -119,7 +120,7 @@ def _card(model: BundledModel) -> str:
 
 def _facts(model: BundledModel, wheels: Sequence[Wheel], target: Target) -> dict[str, Any]:
     return {
-        "format": _FORMAT,
+        "format": FORMAT,
         "name": model.name,
         "model": model.served,
         "command": ["jmedllm", "deploy", "serve", f"{{bundle}}/{model.served}", "--trust"],
@@ -132,7 +133,8 @@ def _facts(model: BundledModel, wheels: Sequence[Wheel], target: Target) -> dict
     }
 
 
-def _rendered(name: str, values: Mapping[str, Any]) -> str:
+def rendered(name: str, values: Mapping[str, Any]) -> str:
+    """Render a template of a bundle's file."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
@@ -145,7 +147,7 @@ def _open_to_all(folder: Path) -> None:
         path.chmod(0o755 if path.is_dir() or path.name == "run.sh" else 0o644)
 
 
-def _seal(folder: Path, digests: Mapping[str, str]) -> tuple[int, int, str]:
+def seal(folder: Path, digests: Mapping[str, str]) -> tuple[int, int, str]:
     """Write the checksums; return the number of files, their size, and the checksum of the checksums."""
     names = sorted(install.files(folder))
     lines = [f"{digests.get(name) or hash_file(folder / name)}  {name}\n" for name in names]

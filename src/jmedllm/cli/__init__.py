@@ -12,6 +12,8 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from jmedllm import offline
+from jmedllm.cli.audit import audit
+from jmedllm.cli.bundle import bundle
 from jmedllm.cli.canary import canary_app
 from jmedllm.cli.chat import chat
 from jmedllm.cli.compare import compare
@@ -66,7 +68,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "launch": launch,
     },
     "Use": {"deploy": deploy_app, "chat": chat},
-    "This machine": {"doctor": doctor},
+    "This machine": {"doctor": doctor, "bundle": bundle, "audit": audit},
     "Data and models": {
         "data": data_app,
         "corpus": corpus_app,
