@@ -106,7 +106,7 @@ def test_a_training_bundle_evaluates_without_a_network(tiny_model: Path, tmp_pat
     assert (installed.returncode, installed.stdout) == (0, f"installed: {place / 'bin' / 'jmedllm'}\n"), (
         installed.stderr
     )
-    evaluated = ["eval", "--model", weights.parent, "--benchmark", "demo", "--limit", "4", "--output", "results"]
+    evaluated = ["eval", "--model", weights.parent, "--benchmark", "demo:ja", "--limit", "2", "--output", "results"]
     done = run(place / "bin" / "jmedllm", *evaluated)
     assert done.returncode == 0, done.stderr
     assert run("sh", bundle / "install.sh", "--verify-only").returncode == 0  # the bundle is as it was
