@@ -15,12 +15,16 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from jmedllm import offline
 from jmedllm.bundle.component import Component
 from jmedllm.bundle.licences import licence_of_package
 from jmedllm.bundle.native_parts import native_parts
 from jmedllm.bundle.target import Target
 from jmedllm.errors import InputError
 from jmedllm.files import hash_file
+
+INDEX = "pypi.org"
+"""Package index of pip, unless its configuration names another one."""
 
 _LICENCE_FILES = ("license", "licence", "copying", "notice", "authors")
 
@@ -195,6 +199,8 @@ def get_wheels(requirements: Sequence[str], target: Target, local: Path | None, 
     Raises:
         InputError: pip does not find a wheel.
     """
+    if local is None:
+        offline.allow(INDEX, "names of packages, through pip and the indexes that it is configured for,")
     command = [sys.executable, "-m", "pip", *action, "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary=:all:", "--python-version", target.python, "--implementation", "cp"]
     command += [part for name in target.platforms for part in ("--platform", name)]

@@ -5,14 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jmedllm import offline
 from jmedllm.cli.ending import print_ending
 from jmedllm.cli.options import split
 
 if TYPE_CHECKING:
     from jmedllm.bundle.contents import Contents
-
-_INDEX = "pypi.org"
 
 
 def bundle(
@@ -86,8 +83,6 @@ def bundle(
     contents = gather(recipe or (), model or (), data or ())
     named = split(extras) if extras else []
     requirements = extra_requirements([*named, *(["gpu"] if gpu and "gpu" not in named else [])])
-    if wheels is None:
-        offline.allow(_INDEX, "names of packages, through pip and its configured indexes,")
     lines = resolve_wheels(requirements, target, pins, {"torch": "" if gpu else "+cpu"}, wheels)
     sizes = sizes_of(contents, lines, pins, target)
     typer.echo(f"recipes, models and data: {len(contents.files)} files, {sizes.contents / 1e6:,.0f} MB")
