@@ -20,6 +20,7 @@ class TrainedStage:
         metrics: one row per step.
         evaluations: one row per evaluation, the first before step 1; empty without validation.
         ended: day of the last step; None if unknown.
+        personal_data: whether and how the corpus of its run was de-identified; "" if the run has none.
     """
 
     name: str
@@ -27,6 +28,7 @@ class TrainedStage:
     metrics: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
     ended: date | None = None
+    personal_data: str = ""
 
     @property
     def waiting(self) -> float:
@@ -66,6 +68,7 @@ def read_training(folders: Iterable[Path]) -> list[TrainedStage]:
             _rows(folder / stage / "metrics.jsonl"),
             _rows(folder / stage / "evaluations.jsonl"),
             datetime.fromtimestamp((folder / stage / "metrics.jsonl").stat().st_mtime, UTC).date(),
+            manifest["stages"].get("corpus", {}).get("outputs", {}).get("personal_data", ""),
         )
         for folder, manifest in runs
         for stage in manifest["enabled"]

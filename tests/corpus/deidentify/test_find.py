@@ -152,3 +152,14 @@ def test_a_wrong_annotation_is_named_with_its_line(tmp_path: Path, row: dict, pr
     file.write_text(json.dumps(row) + "\n")
     with pytest.raises(InputError, match=f"notes.jsonl:1: .*{problem}"):
         read_annotated(file)
+
+
+def test_a_name_of_one_section_of_a_long_document_is_found_in_the_others() -> None:
+    filler = "胃癌の術後経過は良好であった。\n" * 750
+    text = (
+        f"薬師堂岳人さんが入院した。\n{filler}画像：{'QUJD' * 3000}\n{filler}薬師堂岳人は退院した。薬師堂病ではない。"
+    )
+    ends = [text.index("薬師堂岳人"), text.rindex("薬師堂岳人")]
+    spans = [span for span in find(text) if span.label == "NAME"]
+    assert [text[span.start : span.end] for span in spans] == ["薬師堂岳人"] * 2
+    assert [span.start for span in spans] == ends

@@ -5,6 +5,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from jmedllm.errors import not_installed
 
 MODEL = Path(__file__).parent / "names.crfsuite"
 KINDS: tuple[Label, ...] = ("NAME", "HOSPITAL", "ORG", "LOCATION")
+
+_LONGEST_WORD = 100
+"""Characters of a word for the model."""
 
 _SENTENCE = re.compile(r"[^\n。]+[\n。]*")
 _HAS_LETTERS = re.compile(r"[^\W\d_]")
@@ -127,10 +131,20 @@ def _dictionary(text: str, types: Sequence[str], names: Lexicon) -> list[list[st
 def find_by_context(text: str, tokens: Sequence[Token], names: Lexicon) -> Iterator[Span]:
     """Yield names of persons, providers, employers and places in a text whose widths and kanji are folded."""
     tagger = _tagger()
-    each_feature = features(text, tokens, names)
+    each_feature = features(text, [piece for token in tokens for piece in _divided(token)], names)
     for start, end in sentences(text):
         tags = tagger.tag(each_feature[start:end])
         yield from _spans(tags, start)
+
+
+def _divided(token: Token) -> Iterator[Token]:
+    """Divide a word that is too long to be one, such as a picture in base64: features repeat it at each character."""
+    if token.end - token.start <= _LONGEST_WORD:
+        yield token
+        return
+    for start in range(0, token.end - token.start, _LONGEST_WORD):
+        text = token.text[start : start + _LONGEST_WORD]
+        yield replace(token, start=token.start + start, end=token.start + start + len(text), text=text)
 
 
 def _spans(tags: Sequence[str], offset: int) -> Iterator[Span]:

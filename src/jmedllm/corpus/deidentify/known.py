@@ -24,6 +24,9 @@ _SELECTOR = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 _HEAD = 2
 """Characters by which spellings are looked up first; most places of a text begin with none of them."""
 
+_LONGEST_PART = 3
+"""Characters of a name that may be a surname or a given name alone."""
+
 _SHORTEST = 4
 """Letters and digits of a number or an address that is looked for anywhere; shorter ones are too common."""
 
@@ -80,6 +83,18 @@ def read_known(paths: Iterable[Path], columns: Mapping[str, str], names: Lexicon
                 full.setdefault(value, label)
     long = {spelling: label for spelling, label in full.items() if len(_LETTER.findall(spelling)) > 1}
     return Known(_spellings(long), _spellings(dict.fromkeys(families - {""}, "NAME")))
+
+
+def known_from(names: Iterable[str]) -> Known:
+    """Return names of a document as known ones: short ones need a title or the edges of words.
+
+    Args:
+        names: the names, in folded forms.
+    """
+    spellings = set(map(_squeezed, names))
+    full: dict[str, Label] = {name: "NAME" for name in spellings if len(name) > _LONGEST_PART}
+    parts: dict[str, Label] = {name: "NAME" for name in spellings if 0 < len(name) <= _LONGEST_PART}
+    return Known(_spellings(full), _spellings(parts))
 
 
 def _spellings(labels: dict[str, Label]) -> Spellings:

@@ -131,7 +131,9 @@ def _dates(text: str, spans: Sequence[Span], days: int) -> list[str]:
     originals = [text[span.start : span.end] for span in dates]
     years = [
         found.date
-        if has_year(original) and (found := move_date(original, 0)) and not _BIRTH.search(text, 0, span.start)
+        if has_year(original)
+        and (found := move_date(original, 0))
+        and not _BIRTH.search(text, max(0, span.start - 12), span.start)
         else None
         for span, original in zip(dates, originals, strict=True)
     ]
