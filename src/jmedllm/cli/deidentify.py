@@ -114,6 +114,13 @@ def corpus_deidentify(
     typer.echo(f"{report.documents:,} documents, {report.characters:,} characters")
     for label, count in report.by_label().items():
         typer.echo(f"{label:13} {count:>9,}")
+    rare = report.rare_facts
+    typer.echo(
+        f"rare facts: {rare['rare']:,} of {rare['documents']:,} documents with age, sex and disease share them with "
+        f"fewer than {rare['k'] - 1} others"
+    )
+    patients = ", ".join(f"{name} ({count:,})" for name, count in report.patients.items())
+    typer.echo(f"documents by what identifies their patient: {patients}")
     if report.skipped:
         typer.secho(
             f"{len(report.skipped):,} files or lines were not read; see {output / REPORT}", err=True, fg="yellow"

@@ -83,3 +83,10 @@ def test_a_list_that_cannot_be_used_is_refused_in_one_line(content: str | bytes,
     with pytest.raises(InputError, match=problem) as error:
         read_known([file], {}, lexicon())
     assert "\n" not in str(error.value)
+
+
+def test_what_is_used_of_a_list_is_said_without_its_content(known: Known) -> None:
+    (note,) = known.notes
+    assert note.endswith(
+        "patients.csv: 7 rows; used: 患者ＩＤ (id), 氏名 (name), 氏名（カナ） (kana), 電話 (phone); not used: 備考"
+    )

@@ -10,6 +10,7 @@ from jmedllm.corpus.deidentify.known_list import COLUMNS
 from jmedllm.corpus.readers.inputs import LINES, kind
 from jmedllm.corpus.readers.jsonl import require_field
 from jmedllm.errors import OPTIONAL, InputError, unknown
+from jmedllm.progress import notice
 from jmedllm.settings import Settings
 
 _PACKAGES = {"sudachipy": "sudachipy", "sudachidict_core": "sudachidict_core", "pycrfsuite": "python-crfsuite"}
@@ -57,7 +58,8 @@ def require_ready(config: DeidentifyConfig, output: Path) -> None:
     if missing:
         named = " ".join(f"'{each}'" for each in missing)
         raise InputError(f"de-identification needs packages that are missing; install them with: pip install {named}")
-    read_known(map(Path, config.known), config.known_columns, lexicon())
+    for line in read_known(map(Path, config.known), config.known_columns, lexicon()).notes:
+        notice(line)
     if config.key_file:
         file = Path(config.key_file)
         if output.resolve() in file.resolve().parents:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jmedllm.corpus.deidentify.eponyms import eponyms, is_term
 from jmedllm.corpus.deidentify.fold import fold_names
-from jmedllm.corpus.deidentify.known_list import COLUMNS, read_rows
+from jmedllm.corpus.deidentify.known_list import COLUMNS, KnownList, read_list
 from jmedllm.corpus.deidentify.known_names import full_spellings, known_name, partial_spellings
 from jmedllm.corpus.deidentify.lexicon import Lexicon
 from jmedllm.corpus.deidentify.names import HAN, TITLE
@@ -49,10 +49,12 @@ class Known:
     Attributes:
         full: spellings that identify at any place, with their kind.
         families: surnames, and given names, which need a title or the edges of words.
+        notes: for each list how many people it has, and which of its columns are used; nothing of its content.
     """
 
     full: Spellings
     families: Spellings
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Return the counts only: what is in here is never to be printed."""
@@ -60,7 +62,7 @@ class Known:
 
 
 def read_known(paths: Iterable[Path], columns: Mapping[str, str], names: Lexicon) -> Known:
-    """Read CSV files with a header; see `read_rows`.
+    """Read CSV files with a header; see `read_list`.
 
     Args:
         paths: the files.
@@ -72,7 +74,8 @@ def read_known(paths: Iterable[Path], columns: Mapping[str, str], names: Lexicon
     """
     full: dict[str, Label] = {}
     families: set[str] = set()
-    for row in (row for path in paths for row in read_rows(path, columns)):
+    lists = {path: read_list(path, columns) for path in paths}
+    for row in (row for each in lists.values() for row in each.rows):
         name = known_name(row, names)
         for spelling in full_spellings(name):
             full[_squeezed(spelling)] = "NAME"
@@ -82,7 +85,14 @@ def read_known(paths: Iterable[Path], columns: Mapping[str, str], names: Lexicon
             if len(_LETTER.findall(value)) >= _SHORTEST:
                 full.setdefault(value, label)
     long = {spelling: label for spelling, label in full.items() if len(_LETTER.findall(spelling)) > 1}
-    return Known(_spellings(long), _spellings(dict.fromkeys(families - {""}, "NAME")))
+    notes = tuple(_note(path, each) for path, each in lists.items())
+    return Known(_spellings(long), _spellings(dict.fromkeys(families - {""}, "NAME")), notes)
+
+
+def _note(path: Path, people: KnownList) -> str:
+    used = ", ".join(f"{header} ({kind})" for header, kind in people.used.items())
+    unused = f"; not used: {', '.join(people.unused)}" if people.unused else ""
+    return f"known people of {path}: {len(people.rows):,} rows; used: {used}{unused}"
 
 
 def known_from(names: Iterable[str]) -> Known:

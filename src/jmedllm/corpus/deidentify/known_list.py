@@ -4,7 +4,8 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jmedllm.corpus.deidentify.spans import Label
@@ -50,8 +51,22 @@ KnownRow = Mapping[str, str]
 """Values of a row by the key of `COLUMNS`; empty ones are left out."""
 
 
-def read_rows(path: Path, columns: Mapping[str, str]) -> Iterator[KnownRow]:
-    """Yield the rows of a list.
+@dataclass(frozen=True, slots=True)
+class KnownList:
+    """A list of known people.
+
+    Attributes:
+        used: what each column is that is used, by its header.
+        unused: headers of the other columns.
+    """
+
+    rows: tuple[KnownRow, ...] = field(repr=False)
+    used: Mapping[str, str]
+    unused: tuple[str, ...]
+
+
+def read_list(path: Path, columns: Mapping[str, str]) -> KnownList:
+    """Read a list.
 
     Args:
         path: a CSV file with a header, separated by commas, semicolons or tabs, in UTF-8, UTF-16 or Windows' Japanese
@@ -71,15 +86,19 @@ def read_rows(path: Path, columns: Mapping[str, str]) -> Iterator[KnownRow]:
             raise InputError(
                 f"--known {path}: no column is known (found: {found}); name one, such as --known-column HEADER=name"
             )
-        for cells in lines:
-            row: dict[str, str] = {}
-            for kind, cell in zip(kinds, cells, strict=False):
-                if kind and cell.strip():
-                    row.setdefault(kind, cell.strip())
-            if row:
-                yield row
+        used = {header: kind for header, kind in zip(headers, kinds, strict=True) if kind}
+        rows = tuple(row for cells in lines if (row := _row(kinds, cells)))
+        return KnownList(rows, used, tuple(header for header in headers if header not in used))
     except csv.Error as error:
         raise InputError(f"--known {path}:{lines.line_num}: {error}; save it as CSV") from None
+
+
+def _row(kinds: Sequence[str | None], cells: Sequence[str]) -> KnownRow:
+    row: dict[str, str] = {}
+    for kind, cell in zip(kinds, cells, strict=False):
+        if kind and cell.strip():
+            row.setdefault(kind, cell.strip())
+    return row
 
 
 def _plain(header: str) -> str:

@@ -93,8 +93,8 @@ def as_markdown(report: DeidentificationReport) -> str:
         f"Rare facts: of {rare['documents']:,} documents that state age, sex and disease, {rare['rare']:,} share them "
         f"and the place with fewer than {rare['k'] - 1} others. The review list names them.",
         "",
-        "What identifies the patient: "
-        + ", ".join(f"{name} ({count:,} documents)" for name, count in report.patients.items())
+        "Documents by what identifies their patient: "
+        + ", ".join(f"{name} ({count:,})" for name, count in report.patients.items())
         + ".",
         "",
         "| file | replaced | SHA-256 |",
