@@ -16,6 +16,7 @@ from jmedllm.files import (
     atomic_folder,
     hash_file,
     hash_text,
+    locked,
     read_json,
     read_jsonl,
     to_json,
@@ -229,6 +230,16 @@ def test_a_kill_while_a_folder_is_replaced_locks_nothing(tmp_path: Path, moment:
         (temporary / "mark").write_text("new", encoding="utf-8")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert (folder / "mark").read_text(encoding="utf-8") == "new"
+
+
+def test_a_lock_removes_what_killed_processes_have_left(tmp_path: Path) -> None:
+    nobody = 2**22 + 1  # above the highest process number
+    (tmp_path / "eval" / f".model.{nobody}.tmp").mkdir(parents=True)
+    kept = [f".rows.{os.getppid()}.tmp", ".rows.tmp", "rows.1.tmp", "manifest.json"]
+    for name in (f".manifest.json.{nobody}.tmp", f".old.{nobody}.old", *kept):
+        (tmp_path / "eval" / name).write_text("{}")
+    with locked(tmp_path):
+        assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == sorted(kept)
 
 
 def test_the_work_of_a_living_process_stays(tmp_path: Path) -> None:

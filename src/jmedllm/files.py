@@ -85,6 +85,10 @@ def _neighbour(path: Path, ending: str = "tmp") -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.{ending}")
 
 
+_LEFT = re.compile(r"\..+\.(\d+)\.(?:tmp|old)")
+"""Names of `_neighbour`, with the process that made them."""
+
+
 def sweep(parent: Path, name: str) -> None:
     """Remove temporary folders with names that match `name`, of this process and of processes that have ended."""
     left = re.compile(rf"\.(?:{name})\.(\d+)\.(?:tmp|old)")
@@ -134,6 +138,8 @@ LOCK = ".lock"
 def locked(folder: Path) -> Iterator[None]:
     """Lock `folder` against other processes. The lock ends with the process, however it ends.
 
+    What processes that were killed have left in it is removed.
+
     Raises:
         InputError: another process uses the folder, or it cannot be written.
     """
@@ -147,7 +153,16 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise _in_use(folder) from None
+        _sweep_below(folder)
         yield
+
+
+def _sweep_below(folder: Path) -> None:
+    """Remove temporary files and folders of processes that were killed while they wrote below `folder`."""
+    for path in [*folder.rglob(".*.tmp"), *folder.rglob(".*.old")]:
+        match = _LEFT.fullmatch(path.name)
+        if match and not _lives(int(match[1])):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def require_unlocked(folder: Path) -> None:

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 from jmedllm.errors import InputError
+from jmedllm.files import temporary_folder_beside
 from jmedllm.models.adapters import quantization_of
 from jmedllm.models.folder import require_unambiguous, weight_files
 from jmedllm.models.loading import load_adapter, load_from_disk, load_network
@@ -94,13 +94,13 @@ def divergence(base: Path, adapter: Path, merged: Path, texts: Sequence[str], pr
     trained = list(_logits(load_adapter(network, adapter, base), sequences, precision.device))
     del network
     gc.collect()
-    with TemporaryDirectory(prefix=".offload-", dir=merged.parent) as offload:
+    with temporary_folder_beside(merged.parent / "offload") as offload:
         # Without 4 bits it needs as much memory as its base did; after 4 bits four times as much, which may not be
         # available. Not every architecture can be read from disk, because some layers use weights of others.
         if (quantization == "none" and stored is None) or _fits(merged, precision.device):
             network = load_network(merged, precision.dtype, precision.device)
         else:
-            network = load_from_disk(merged, precision.dtype, precision.device, Path(offload))
+            network = load_from_disk(merged, precision.dtype, precision.device, offload)
         total = sum(
             _kl(expected, found)
             for expected, found in zip(trained, _logits(network, sequences, precision.device), strict=True)

@@ -6,7 +6,6 @@ from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfile
-from tempfile import TemporaryDirectory
 
 import torch
 from pydantic import Field
@@ -16,7 +15,7 @@ from jmedllm.deploy.divergence import TEXTS, Divergence, divergence
 from jmedllm.deploy.fold import file_changes, layout, stored_tensors
 from jmedllm.deploy.shards import Change, rewrite
 from jmedllm.errors import InputError
-from jmedllm.files import atomic_folder, is_vacant, make_folder, to_json, write_atomic
+from jmedllm.files import atomic_folder, is_vacant, temporary_folder_beside, to_json, write_atomic
 from jmedllm.models.adapters import quantization_of, require_adapter
 from jmedllm.models.conversion.dequantize import dequantize
 from jmedllm.models.folder import (
@@ -130,10 +129,9 @@ def _plain(base: Path, beside: Path) -> Iterator[Path]:
     if stored_quantization_of(base) is None:
         yield base
         return
-    make_folder(beside)
-    with TemporaryDirectory(prefix=".dequantized-", dir=beside) as folder:
-        dequantize(base, Path(folder) / "model", torch.bfloat16)
-        yield Path(folder) / "model"
+    with temporary_folder_beside(beside / "dequantized") as folder:
+        dequantize(base, folder / "model", torch.bfloat16)
+        yield folder / "model"
 
 
 def _replace_tokenizer(adapter: Path, merged: Path) -> None:
