@@ -98,6 +98,10 @@ RECORDS = {
         {"instruction": "病名は", "output": "<think>胸痛。冷汗。</think>心筋梗塞。"},
         lambda row: row["output"].rpartition("</think>")[2],
     ),
+    "question with options": (
+        {"question": "Which is it?", "options": {"A": "Gout", "B": "Scurvy"}, "answer": "Gout"},
+        lambda row: row["question"],
+    ),
     "question": (
         {"question": "正しいのはどれか。", "choices": ["甲", "乙"], "answer": "a"},
         lambda row: row["question"],
@@ -115,13 +119,20 @@ def test_records_of_stage_2_get_canaries_where_the_model_answers(kind: str, tmp_
     output = tmp_path / "planted"
     code, _, errors = cli("canary", "plant", "--corpus", source, "--output", output, "--count", 2, "--copies", "1,3")
     assert code == 0, errors
-    assert ("does not train" in errors) == (kind == "question")
+    assert ("does not train" in errors) == kind.startswith("question")
     secrets = read_secrets(output / "secrets.json")
     after = rows(output / "train.jsonl")
     for canary in secrets.planted:
         assert sum(canary.sentence in place(each) for each in after) == canary.copies
     changed = [line for line in (output / "train.jsonl").read_text(encoding="utf-8").splitlines() if line not in lines]
     assert len(changed) == 4 and [each["id"] for each in after] == list(range(8))
+
+
+def test_an_array_becomes_lines(tmp_path: Path, cli: Cli) -> None:
+    file = tmp_path / "train.json"
+    file.write_text(json.dumps([{"instruction": "x", "output": "A case of gout."}] * 5), encoding="utf-8")
+    assert cli("canary", "plant", "--corpus", file, "--output", tmp_path / "out", "--count", 1, "--copies", 2)[0] == 0
+    assert len(rows(tmp_path / "out" / "train.jsonl")) == 5
 
 
 def test_compressed_records_are_read(tmp_path: Path, cli: Cli) -> None:

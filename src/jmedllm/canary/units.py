@@ -13,9 +13,10 @@ from jmedllm.corpus.readers.compressed import COMPRESSED
 from jmedllm.corpus.readers.inputs import LINES, ByteRange, Skipped, find_files, kind, spelled
 from jmedllm.corpus.readers.jsonl import numbered_lines
 from jmedllm.corpus.readers.reader import read
-from jmedllm.errors import InputError
+from jmedllm.errors import InputError, named
+from jmedllm.evaluation.benchmarks.columns import QUESTION_NAMES
 from jmedllm.evaluation.question import LANGUAGES, Language
-from jmedllm.files import to_json
+from jmedllm.files import read_json, to_json
 from jmedllm.parsing import decode_utf8, parse_json
 from jmedllm.training.instructions import INSTRUCTION_NAMES
 
@@ -27,6 +28,8 @@ Kind = Literal["documents", "answers", "questions"]
 
 _ANSWER = ("output", *INSTRUCTION_NAMES["output"])
 _INSTRUCTION = ("instruction", *INSTRUCTION_NAMES["instruction"])
+_QUESTION, _CHOICES = ((name, *QUESTION_NAMES[name]) for name in ("question", "choices"))
+_ARRAY = ".json"
 _CONVERSATIONS = {"messages": ("role", "content"), "conversations": ("from", "value")}
 _ASSISTANT = ("assistant", "gpt", "chatgpt", "model")
 _SENTENCE_END = re.compile(r"[。．！？]|[.!?](?=\s)|$")
@@ -70,7 +73,9 @@ def find_material(paths: list[Path], field: str) -> Material:
     Raises:
         InputError: no file can be read, or some contain documents and others records.
     """
-    files = find_files(paths).files
+    arrays = {path: path.name for path in paths if path.suffix.lower() == _ARRAY and path.is_file()}
+    others = [path for path in paths if path not in arrays]
+    files = arrays | (find_files(others).files if others else {})
     kinds = {file: _kind(file, field) for file in files}
     found = sorted(set(kinds.values()))
     if len(found) > 1:
@@ -83,13 +88,13 @@ def find_material(paths: list[Path], field: str) -> Material:
 
 
 def _kind(file: Path, field: str) -> Kind:
-    if kind(file) not in LINES:
+    if kind(file) not in LINES and file.suffix.lower() != _ARRAY:
         return "documents"
-    first = next(numbered_lines(ByteRange(file)), None)
+    first = next(_lines(file), None)
     if first is None:
         return "documents"
     row = _row(file, *first)
-    if isinstance(row.get(field), str):
+    if isinstance(row.get(field), str) and file.suffix.lower() != _ARRAY:
         return "documents"
     return _place(file, first[0], row)[0]
 
@@ -120,17 +125,32 @@ def _document(file: Path, name: str, document: Document, keys: Mapping[str, Any]
 
 
 def _records(files: Mapping[Path, str]) -> Iterator[Unit]:
-    outputs = [_output_name(name) for name in files.values()]
+    outputs = [output_name(name) for name in files.values()]
     if len(set(outputs)) < len(outputs):
         raise InputError(f"--corpus has two files of the name {max(outputs, key=outputs.count)}; rename one")
     for (file, name), output in zip(files.items(), outputs, strict=True):
-        for number, raw in numbered_lines(ByteRange(file)):
+        for number, raw in _lines(file):
             yield _record(output, file, f"{name}:{number}", number, raw)
 
 
-def _output_name(name: str) -> str:
+def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the number and JSON of each record: of a line, or of an element of an array."""
+    if file.suffix.lower() != _ARRAY:
+        with named(spelled(file)):
+            yield from numbered_lines(ByteRange(file))
+        return
+    values = read_json(file)
+    if not isinstance(values, list):
+        raise InputError(f"{file}: expected a JSON array of records, found {type(values).__name__}; write .jsonl")
+    for number, value in enumerate(values, 1):
+        yield number, to_json(value).encode()
+
+
+def output_name(name: str) -> str:
+    """Return the path in the output of a file of records; an array becomes lines of JSON."""
     inside = Path(*Path(name).parts[1:]) if len(Path(name).parts) > 1 else Path(name)
-    return str(inside.with_suffix("") if inside.suffix.lower() in COMPRESSED else inside)
+    inside = inside.with_suffix("") if inside.suffix.lower() in COMPRESSED else inside
+    return str(inside.with_suffix(".jsonl") if inside.suffix.lower() == _ARRAY else inside)
 
 
 def _record(output: str, file: Path, where: str, number: int, raw: bytes) -> Unit:
@@ -169,8 +189,9 @@ def _place(file: Path, number: int, row: dict[str, Any]) -> tuple[Kind, dict[str
         for turn in reversed(turns) if isinstance(turns, list) else ():
             if isinstance(turn, dict) and turn.get(role) in _ASSISTANT and isinstance(turn.get(content), str):
                 return "answers", turn, content
-    if "choices" in row and isinstance(row.get("question"), str):
-        return "questions", row, "question"
+    question = next((key for key in _QUESTION if isinstance(row.get(key), str)), None)
+    if question and any(row.get(key) is not None for key in _CHOICES):
+        return "questions", row, question
     answer = next((key for key in _ANSWER if isinstance(row.get(key), str)), None)
     if answer and any(isinstance(row.get(key), str) for key in _INSTRUCTION if key != answer):
         return "answers", row, answer

@@ -9,7 +9,7 @@ from jmedllm.canary.config import CanaryConfig
 from jmedllm.canary.plant import is_planted, plant
 from jmedllm.canary.secret_list import NAME as SECRETS
 from jmedllm.canary.secret_list import SecretList, read_secrets
-from jmedllm.canary.units import DOCUMENTS_FILE, find_material
+from jmedllm.canary.units import DOCUMENTS_FILE, find_material, output_name
 from jmedllm.corpus.documents import as_line
 from jmedllm.corpus.readers.inputs import find_files
 from jmedllm.errors import InputError
@@ -83,7 +83,7 @@ def plant_exempt(run: Run, paths: Sequence[Path]) -> Path:
 def instruction_file(run: Run, name: str) -> Path:
     """Return the file of instructions that stage 2 reads: once there is one, the copy with canaries."""
     canary = run.recipe.canary
-    copy = _folder(run, PLANTED) / _plain_name(name)
+    copy = _folder(run, PLANTED) / output_name(Path(name).name)
     return copy if canary and canary.into == "instructions" and copy.is_file() else Path(name)
 
 
@@ -91,11 +91,6 @@ def secret_lists(run: Run) -> dict[str, SecretList]:
     """Return the secret list of each group."""
     files = {name: _folder(run, name) / SECRETS for name in (PLANTED, EXEMPT)}
     return {name: read_secrets(file) for name, file in files.items() if file.is_file()}
-
-
-def _plain_name(name: str) -> str:
-    path = Path(name)
-    return path.stem if path.suffix.lower() in (".gz", ".zst") else path.name
 
 
 def _folder(run: Run, group: str) -> Path:
@@ -121,7 +116,8 @@ def _sources(run: Run) -> tuple[list[str], list[Path], str]:
 def _inputs(run: Run) -> dict[str, Any]:
     built_in, paths, field = _sources(run)
     settings = _settings(run)
-    files = find_files(paths).files if paths else {}
+    into = _settings(run).into
+    files = {path: path.name for path in paths} if into == "instructions" else find_files(paths).files if paths else {}
     return {
         "format": FORMAT,
         "built_in": {name: hash_text("".join(map(repr, BUILT_IN[name]()))) for name in built_in},
