@@ -84,6 +84,7 @@ def test_stage_2_trains_the_copy_of_its_instructions(tiny_model: Path, tmp_path:
     assert code == 0, errors
     outputs = manifest(run)["stages"]["memorization"]["outputs"]
     assert "reached" not in outputs and [each["model"] for each in outputs["checks"]] == ["mpeft"]
+    assert "Trained with canaries" in texts_in(run, ("mpeft/adapter/README.md",))
     assert manifest(run)["stages"]["canary"]["outputs"]["copies"] == 4
     plain = recipe(tmp_path, tiny_model, mpeft=mpeft)
     assert cli("run", plain, "--output", tmp_path / "plain")[0] == 0

@@ -19,6 +19,7 @@ from jmedllm.report.deployment import deployment
 from jmedllm.report.memorization import memorization
 from jmedllm.report.page import write_page
 from jmedllm.report.training import TrainedStage, read_training
+from jmedllm.stages.canary import about_canaries
 from jmedllm.stages.card import cleaning, deployed, findings, manifest_entries, memorized, write_readme
 from jmedllm.stages.stage import (
     Outputs,
@@ -115,7 +116,7 @@ def _write_adapter_cards(
                 base=base,
                 base_fingerprint=fingerprint_before(run, stage.name),
                 model=model.name,
-                about=stage.card(run),
+                about=[*about_canaries(run), *stage.card(run)],
                 data=stage.card_data(run),
                 results=[each.result for each in both],
                 compared=[each for each in compare(both) if each.kind == "models"],
