@@ -8,7 +8,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from jmedllm.errors import InputError
-from jmedllm.serving.prompt import render, variables_of
+from jmedllm.models.chat_text import render, variables_of
 
 TEMPLATES = {
     path.stem: path.read_text(encoding="utf-8") for path in (Path(__file__).parents[1] / "templates").glob("*.jinja")

@@ -8,14 +8,13 @@ import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jmedllm.errors import InputError, unknown
 from jmedllm.files import hash_text
+from jmedllm.models.chat_text import broken, first_line, render
+from jmedllm.models.sandbox import TemplateLimitError
 from jmedllm.models.tokenizer.encoding import Tokenizer
-
-if TYPE_CHECKING:
-    from jinja2 import TemplateSyntaxError
 
 Message = dict[str, Any]
 """A chat message: `role`, and `content` as text or as a list of parts of the type `text` or `image`."""
@@ -65,9 +64,6 @@ _GENERATION_TAG = re.compile(r"{%-?\s*(?:end)?generation\s*-?%}")
 
 _ANSWER, _QUESTION, _SYSTEM = "\ue000", "\ue001", "\ue002"
 """Private characters, which no template contains."""
-
-_REFUSALS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
-"""Exceptions, besides jinja's own, that a template raises for messages that it does not support."""
 
 
 def with_pictures(text: str, count: int) -> list[dict[str, str]]:
@@ -156,7 +152,7 @@ class ChatTemplate:
         try:
             return str(self.tokenizer.get_chat_template())
         except ValueError as error:
-            raise InputError(f"tokenizer {self.tokenizer.name_or_path}: {_first_line(error)}") from error
+            raise InputError(f"tokenizer {self.tokenizer.name_or_path}: {first_line(error)}") from error
 
     @property
     def reads_date(self) -> bool:
@@ -180,6 +176,7 @@ class ChatTemplate:
         """Render `messages` as a prompt.
 
         Raises:
+            TemplateLimitError: the template takes too long, or produces too much.
             InputError: there is no template, or it raises an error for the messages.
         """
         return self._render(messages, answer=True) + self.closing
@@ -192,11 +189,17 @@ class ChatTemplate:
         """
         return self._render(messages, answer=False)
 
+    def as_given(self, messages: Messages) -> str:
+        """Render `messages` as a prompt without any check of the text.
+
+        Raises:
+            InputError: see `prompt`.
+        """
+        return self._written(messages, answer=True)
+
     def today(self) -> str:
         """Return today's date as templates read it."""
-        return str(self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": ""}], chat_template="{{ strftime_now('%Y-%m-%d') }}", tokenize=False
-        ))  # fmt: skip
+        return render("{{ strftime_now('%Y-%m-%d') }}", [], {})
 
     def _render(self, messages: Messages, *, answer: bool) -> str:
         """Render the messages, and check that the text contains every user message.
@@ -208,6 +211,8 @@ class ChatTemplate:
         for given in (_plain, _in_parts):
             try:
                 text = self._written([given(message) for message in messages], answer=answer)
+            except TemplateLimitError:
+                raise
             except InputError as error:
                 refusal = refusal or error
                 continue
@@ -219,25 +224,10 @@ class ChatTemplate:
         )
 
     def _written(self, messages: Sequence[Mapping[str, Any]], *, answer: bool) -> str:
-        from jinja2 import TemplateError, TemplateSyntaxError
-
         source, variables = self.source, dict(self.variables)
         if self.date is not None and self.reads_date:
             source, variables["jmedllm_clock"] = _FIXED_CLOCK + source, _clock(self.date)
-        try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    list(messages),
-                    chat_template=source,
-                    tokenize=False,
-                    add_generation_prompt=answer,
-                    **variables,
-                )
-            )
-        except TemplateSyntaxError as error:
-            raise _broken(error) from error
-        except (TemplateError, *_REFUSALS) as error:
-            raise InputError(f"the model's chat template refuses this conversation: {_first_line(error)}") from error
+        return render(source, messages, self.tokenizer.special_tokens_map, variables, answer=answer)
 
     def require_variables(self) -> None:
         """Check that the template reads the given variables: a variable that it does not read has no effect.
@@ -268,6 +258,8 @@ def with_needed_system(template: ChatTemplate) -> ChatTemplate:
     for each in (template, replace(template, system=template.system or _SYSTEM)):
         try:
             each.prompt(asked)
+        except TemplateLimitError:
+            raise
         except InputError:
             continue
         return each
@@ -282,12 +274,16 @@ def turn_end(template: ChatTemplate) -> TurnEnd:
     template = with_needed_system(template)
     try:
         closing = template.conversation(turns).rpartition(_ANSWER)[2]
+    except TemplateLimitError:
+        raise
     except InputError:  # a template for single questions does not reveal how it ends an answer
         return TurnEnd()
     if (found := _first_marker(template.tokenizer, closing)) is not None:
         return TurnEnd(closing[: found[0]], found[1])
     try:
         continued = template.conversation([*turns, turns[0]]).rpartition(_ANSWER)[2]
+    except TemplateLimitError:
+        raise
     except InputError:
         continued = ""
     following = _first_marker(template.tokenizer, continued)
@@ -325,7 +321,7 @@ def _words(source: str) -> set[str]:
     try:
         tokens = list(Environment(extensions=["jinja2.ext.loopcontrols"], autoescape=True).lex(source))
     except TemplateSyntaxError as error:
-        raise _broken(error) from error
+        raise broken(error) from error
     return {value for _, kind, value in tokens if kind == "name"} - _JINJA
 
 
@@ -337,13 +333,7 @@ def undeclared_variables(source: str) -> set[str]:
     try:
         read = meta.find_undeclared_variables(environment.parse(_GENERATION_TAG.sub("", source)))
     except TemplateSyntaxError as error:
-        raise _broken(error) from error
+        raise broken(error) from error
+    except RecursionError:
+        raise InputError("the model's chat template nests its expressions too deeply; use another template") from None
     return {name for name in read if name not in RESERVED | _FUNCTIONS and not name.endswith("_token")}
-
-
-def _broken(error: "TemplateSyntaxError") -> InputError:
-    return InputError(f"the model's chat template is broken: line {error.lineno}: {error.message}")
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -20,6 +20,7 @@ from jmedllm.models.chat import (
     with_needed_system,
     with_thought,
 )
+from jmedllm.models.sandbox import TemplateLimitError
 from jmedllm.models.thoughts import PUBLISHED, Thought, borders, leaves_thought_open, thoughts_of_template
 
 Thinking = Literal["on", "off", "default"]
@@ -275,6 +276,8 @@ class _Probe:
     def _try(messages: Messages, render: Callable[[Messages], str]) -> str | None:
         try:
             return render(messages)
+        except TemplateLimitError:
+            raise
         except InputError:
             return None
 

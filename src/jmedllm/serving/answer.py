@@ -9,10 +9,10 @@ from itertools import takewhile
 from random import Random
 
 from jmedllm.errors import InputError
+from jmedllm.models.chat_text import RESERVED, render, variables_of
 from jmedllm.models.thoughts import Thought
 from jmedllm.serving.fields import BadRequest, GenerationRequest
 from jmedllm.serving.model import FinishReason, Listed, Piece, Sampling, ServedModel
-from jmedllm.serving.prompt import RESERVED, render, variables_of
 from jmedllm.serving.stop import StopFinder
 from jmedllm.serving.thought import MessageField, Splitter, markers_of, may_think, visible_markers
 

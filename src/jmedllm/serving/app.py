@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jmedllm.errors import InputError
 from jmedllm.files import append_jsonl
+from jmedllm.models.chat_text import variables_of
 from jmedllm.serving.answer import Usage, answer, prompt_of, render_prompt
 from jmedllm.serving.answering import LEFT, Answering, error_body
 from jmedllm.serving.fields import (
@@ -33,7 +34,6 @@ from jmedllm.serving.log import RequestLog, write_log
 from jmedllm.serving.metrics import Histogram, Metrics
 from jmedllm.serving.model import ServedModel, Unavailable
 from jmedllm.serving.page import chat_page, content_security_policy
-from jmedllm.serving.prompt import variables_of
 from jmedllm.serving.reply import ChatReply, CompletionReply, Reply
 
 OPEN = {("GET", "/"), ("HEAD", "/"), ("GET", "/health"), ("HEAD", "/health")}

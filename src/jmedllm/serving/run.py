@@ -11,13 +11,13 @@ from pathlib import Path
 import uvicorn
 
 from jmedllm.errors import InputError
+from jmedllm.models.chat_text import variables_of
 from jmedllm.serving.app import Service, create_app
 from jmedllm.serving.backends import open_model
 from jmedllm.serving.key import read_or_create_key
 from jmedllm.serving.limits import GRACE_S, Limits
 from jmedllm.serving.log import write_log
 from jmedllm.serving.model import ServedModel, ServeOptions
-from jmedllm.serving.prompt import variables_of
 from jmedllm.serving.protocol import HeadLimitProtocol
 from jmedllm.signals import ENDING, Terminated, handle_signals
 

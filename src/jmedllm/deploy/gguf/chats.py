@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from jmedllm.deploy.endpoint import RefusedError
 from jmedllm.deploy.llama_cpp import LlamaServer
 from jmedllm.errors import InputError
+from jmedllm.models.chat import ChatTemplate
+from jmedllm.models.sandbox import TemplateLimitError
 from jmedllm.models.tokenizer.encoding import Tokenizer
 
 _ASKED = {"role": "user", "content": "糖尿病の合併症を三つ挙げてください。"}
@@ -21,14 +23,13 @@ def rendered(
     tokenizer: Tokenizer, chats: Sequence[Sequence[Mapping[str, str]]] = CHATS
 ) -> Iterator[tuple[Sequence[Mapping[str, str]], str]]:
     """Yield those chats that the model's template takes, with their text; some templates take no system message."""
-    from jinja2 import TemplateError
-
     for messages in chats if tokenizer.chat_template else ():
         try:
-            text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-        except TemplateError:
+            yield messages, ChatTemplate(tokenizer).as_given(messages)
+        except TemplateLimitError:
+            raise
+        except InputError:
             continue
-        yield messages, str(text)
 
 
 def renders_as_template(server: LlamaServer, tokenizer: Tokenizer) -> bool | None:

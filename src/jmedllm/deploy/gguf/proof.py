@@ -27,6 +27,7 @@ from jmedllm.deploy.llama_cpp import LlamaServer, serving
 from jmedllm.errors import InputError
 from jmedllm.files import hash_text, temporary_folder_beside, to_json
 from jmedllm.manifest import versions
+from jmedllm.models.chat import ChatTemplate
 from jmedllm.models.conversion.gguf import Gguf, read_gguf
 from jmedllm.models.folder import fingerprint
 from jmedllm.models.loading import load_network
@@ -308,5 +309,5 @@ def prompts(source: Source, count: int) -> list[list[int]]:
     if not tokenizer.chat_template:
         return encode(tokenizer, questions)
     asked = ([{"role": "user", "content": question}] for question in questions)
-    rendered = [tokenizer.apply_chat_template(each, tokenize=False, add_generation_prompt=True) for each in asked]
+    rendered = [ChatTemplate(tokenizer).as_given(each) for each in asked]
     return [tokenizer(text, add_special_tokens=False)["input_ids"] for text in rendered]

@@ -7,10 +7,15 @@ from typing import Literal
 
 from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
 from jinja2.meta import find_undeclared_variables
-from jinja2.sandbox import SandboxedEnvironment
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.question import Question, label
+from jmedllm.models.sandbox import BoundedEnvironment, limited
+
+_FAILURES = (
+    ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError,
+)  # fmt: skip
+"""Exceptions, besides jinja's own, in which an expression of a template may fail; all are faults of the template."""
 
 AnswerForm = Literal["text", "letter"]
 """How the prompt asks for an answer: as the choice's text or its letter. Questions without choices ask for a number or
@@ -30,9 +35,9 @@ class PromptTemplate:
     source: str
 
 
-def _environment() -> SandboxedEnvironment:
+def _environment() -> BoundedEnvironment:
     # Sandboxed because a pack may come from anywhere. A template that reads an unset variable fails.
-    return SandboxedEnvironment(
+    return BoundedEnvironment(
         undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
     )
 
@@ -48,6 +53,8 @@ def reads(template: PromptTemplate) -> frozenset[str]:
         return frozenset(find_undeclared_variables(_environment().parse(template.source)))
     except TemplateSyntaxError as error:
         raise _broken(template, error.lineno, error) from error
+    except RecursionError as error:
+        raise _broken(template, None, error) from error
 
 
 def fill(template: PromptTemplate, question: Question, answer_as: AnswerForm) -> str:
@@ -93,9 +100,8 @@ def fill_instruction(template: PromptTemplate, instruction: str, text: str) -> s
 
 def _render(template: PromptTemplate, **values: object) -> str:
     try:
-        return _compiled(template).render(values)
-    # An expression inside a template may fail in any of these ways; all are faults of the template.
-    except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        return limited(f"{template.origin}: the prompt template", lambda: _compiled(template).render(values))
+    except (TemplateError, *_FAILURES) as error:
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == "<template>"]
         raise _broken(template, lines[-1] if lines else None, error) from error
 

@@ -10,16 +10,21 @@ from jinja2 import Template, TemplateError, TemplateSyntaxError, meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from jmedllm.errors import InputError
+from jmedllm.models.sandbox import BoundedEnvironment, limited
 
 RESERVED = ("messages", "tools", "documents", "add_generation_prompt")
 """Variables that requests cannot set."""
 
-_REFUSALS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, MemoryError)
+_REFUSALS = (
+    TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, MemoryError,
+    SyntaxError,
+)  # fmt: skip
 """Exceptions, besides jinja's own, that a template raises for messages that it does not support."""
+
+WHAT = "the model's chat template"
 
 _THOUGHT_KEYS = ("reasoning_content", "thinking", "reasoning")
 """Names of a message's thought. As in transformers, the first that is given is passed under all names."""
@@ -89,10 +94,9 @@ def _now(form: str) -> str:
 
 @lru_cache(maxsize=8)
 def _compiled(source: str) -> Template:
-    environment = ImmutableSandboxedEnvironment(  # prompts are text, not HTML
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
+    environment = BoundedEnvironment(  # prompts are text, not HTML
+        {"tojson": _to_json}, trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
     )
-    environment.filters["tojson"] = _to_json
     environment.globals |= {
         "raise_exception": _raise,
         "strftime_now": _now,
@@ -120,22 +124,31 @@ def render(
         answer: whether to begin an answer of the assistant.
 
     Raises:
+        TemplateLimitError: the template takes too long, or produces too much.
         InputError: the template is broken, or refuses the messages; the message has the template's reason.
     """
     given = [_with_thought({key: value for key, value in each.items() if value is not None}) for each in messages]
     try:
-        return _compiled(template).render(
-            **{**special, **(variables or {})},
-            messages=given,
-            tools=None,
-            documents=None,
-            add_generation_prompt=answer,
+        text = limited(
+            WHAT,
+            lambda: _compiled(template).render(
+                **{**special, **(variables or {})},
+                messages=given,
+                tools=None,
+                documents=None,
+                add_generation_prompt=answer,
+            ),
         )
     except TemplateSyntaxError as error:
-        raise _broken(error) from error
+        raise broken(error) from error
     except (TemplateError, *_REFUSALS) as error:
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise InputError(f"the model's chat template refuses this conversation: {reason}") from error
+        raise InputError(f"the model's chat template refuses this conversation: {first_line(error)}") from error
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(text[error.start]):04x}"
+        raise InputError(f"the prompt has {half}, half a character; remove it from the messages") from None
+    return text
 
 
 @lru_cache(maxsize=8)
@@ -146,10 +159,12 @@ def variables_of(template: str) -> frozenset[str]:
         InputError: the template is broken.
     """
     try:
-        environment = _compiled(template).environment
+        environment = limited(WHAT, lambda: _compiled(template)).environment
         tree = environment.parse(template)
     except TemplateSyntaxError as error:
-        raise _broken(error) from error
+        raise broken(error) from error
+    except (RecursionError, MemoryError, SyntaxError) as error:
+        raise InputError(f"the model's chat template cannot be compiled: {first_line(error)}") from error
     names = list(tree.find_all(nodes.Name))
     stored = {each.name for each in names if each.ctx == "store"}
     tested = {each.node.name for each in tree.find_all(nodes.Test) if isinstance(each.node, nodes.Name)}
@@ -160,7 +175,13 @@ def variables_of(template: str) -> frozenset[str]:
     )
 
 
-def _broken(error: TemplateSyntaxError) -> InputError:
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its type if it has none."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def broken(error: TemplateSyntaxError) -> InputError:
+    """Build the error for a template whose syntax is wrong."""
     return InputError(f"the model's chat template is broken: line {error.lineno}: {error.message}")
 
 
