@@ -10,7 +10,7 @@ from jmedllm.corpus.cleaning.pages import reflow
 from jmedllm.corpus.cleaning.rules import Removed, apply
 
 _SPACES = re.compile(r" +")
-_AROUND_LINES = re.compile(r"[ \t]*\n[ \t]*")
+_AROUND_LINES = re.compile(r"(?<![ \t])[ \t]*\n[ \t]*")
 _BLANK_LINES = re.compile(r"\n{3,}")
 _MAX_DEPTH = 8
 """Maximum depth of markup within markup (&amp;lt;) that is removed; without a limit &amp;amp;... could take hours."""

@@ -5,12 +5,19 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from jmedllm.corpus.readers.limits import MOST_RATIO, MOST_UNPACKED_FREELY
 from jmedllm.errors import InputError
 
 COMPRESSED = (".gz", ".zst")
 
 _BUFFER = 1 << 16
-"""Compressed bytes that are read at a time. Their decompressed content is in memory."""
+"""Compressed bytes that are read at a time."""
+
+_SLICE = {".gz": 1 << 15, ".zst": 1 << 9}
+"""Compressed bytes that are unpacked at a time, in at most 32 MB: by 1,000 with gzip, by 32,000 with Zstandard."""
+
+_ENOUGH = 1 << 16
+"""Unpacked bytes that are handed on at a time, if there are so many."""
 
 
 def is_compressed(path: Path) -> bool:
@@ -18,8 +25,11 @@ def is_compressed(path: Path) -> bool:
     return path.suffix.lower() in COMPRESSED
 
 
-def open_any(path: Path) -> BinaryIO:
+def open_any(path: Path, lost: str = "what follows is lost") -> BinaryIO:
     """Open a file for its bytes, uncompressed.
+
+    Args:
+        lost: what a broken archive costs, for the message.
 
     Raises:
         InputError: it cannot be opened; or, while it is read, it is broken.
@@ -29,7 +39,7 @@ def open_any(path: Path) -> BinaryIO:
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}") from error
     suffix = path.suffix.lower()
-    return cast(BinaryIO, _Decompressed(handle, suffix)) if suffix in COMPRESSED else handle
+    return cast(BinaryIO, _Decompressed(handle, suffix, lost)) if suffix in COMPRESSED else handle
 
 
 class _Decompressed:
@@ -39,11 +49,13 @@ class _Decompressed:
     takes the end of a truncated file for the end of the text.
     """
 
-    def __init__(self, handle: BinaryIO, suffix: str) -> None:
-        self.handle = handle
+    def __init__(self, handle: BinaryIO, suffix: str, lost: str) -> None:
+        self.handle, self.lost = handle, lost
         self.new = _new_gzip if suffix == ".gz" else _new_zstd
+        self.slice = _SLICE[suffix]
         self.decoder = self.new()
-        self.unused = b""
+        self.packed = memoryview(b"")
+        self.read_bytes = self.unpacked_bytes = 0
         self.begun = False
         self.text = BytesIO()
 
@@ -56,28 +68,48 @@ class _Decompressed:
     def read(self, size: int = -1) -> bytes:
         """At most `size` bytes, none only at the end; all of them if `size` is negative."""
         if size < 0:
-            return b"".join((self.text.read(), *iter(lambda: self._some("nothing of it is read"), b"")))
+            return b"".join((self.text.read(), *iter(self._some, b"")))
         if size and self.text.tell() == len(self.text.getbuffer()):
-            self.text = BytesIO(self._some("what follows is lost"))
+            self.text = BytesIO(self._some())
         return self.text.read(size)
 
-    def _some(self, lost: str) -> bytes:
+    def _some(self) -> bytes:
+        """Return the next bytes of the text, none at its end."""
         import zstandard
 
-        while data := self.unused or self.handle.read(_BUFFER):
-            if self.decoder.eof:  # another stream follows, as `cat a.gz b.gz` writes them
-                self.decoder = self.new()
-            self.begun = True
-            try:
+        pieces, size = [], 0
+        try:
+            while size < _ENOUGH and (data := self._packed()):
+                if self.decoder.eof:  # another stream follows, as `cat a.gz b.gz` writes them
+                    self.decoder = self.new()
+                self.begun = True
                 text: bytes = self.decoder.decompress(data)
-            except (zlib.error, zstandard.ZstdError) as error:
-                raise InputError(f"is broken: {error}; {lost}") from None
-            self.unused = self.decoder.unused_data
-            if text:
-                return text
-        if self.begun and not self.decoder.eof:
-            raise InputError(f"is truncated: the file ends before its text does; {lost}")
-        return b""
+                unused = len(self.decoder.unused_data)
+                self.packed = self.packed[len(data) - unused :]
+                self.read_bytes += len(data) - unused
+                self.unpacked_bytes += len(text)
+                self._require_ratio()
+                if text:
+                    pieces.append(text)
+                    size += len(text)
+        except (zlib.error, zstandard.ZstdError) as error:
+            if pieces:  # it fails again at the same place
+                return b"".join(pieces)
+            raise InputError(f"is broken: {error}; {self.lost}") from None
+        if not size and self.begun and not self.decoder.eof:
+            raise InputError(f"is truncated: the file ends before its text does; {self.lost}")
+        return b"".join(pieces)
+
+    def _packed(self) -> memoryview:
+        """Return the next bytes of the file that are not yet unpacked."""
+        if not self.packed:
+            self.packed = memoryview(self.handle.read(_BUFFER))
+        return self.packed[: self.slice]
+
+    def _require_ratio(self) -> None:
+        if self.unpacked_bytes > max(MOST_UNPACKED_FREELY, MOST_RATIO * self.read_bytes):
+            bomb = f"unpacks to more than {MOST_RATIO} times its size, as only a compression bomb does"
+            raise InputError(f"{bomb}; {self.lost}")
 
 
 def _new_gzip() -> Any:

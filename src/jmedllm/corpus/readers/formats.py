@@ -26,3 +26,6 @@ FORMATS: dict[str, Callable[[bytes], FileText]] = {
     ".pdf": pdf_text,
     ".docx": docx_text,
 }
+
+ISOLATED = frozenset(suffix for suffix, reader in FORMATS.items() if reader is not plain_text)
+"""Formats whose readers are libraries in C, or take long on hostile files. They run in a process of their own."""

@@ -35,6 +35,22 @@ _SAYS_NOTHING = frozenset(
 )  # fmt: skip
 """Encodings that servers and editors declare by default, or that no page with a declaration in ASCII can have."""
 
+_MOST_DEPTH = 1000
+_MOST_ATTRIBUTES = 1000
+_FEW_TAGS = 5000
+"""A page with fewer tags cannot be deep enough to take long."""
+
+_LONG_TAG = 10_000
+_LONG_TAGS = re.compile(rf"<[a-zA-Z][^<>]{{{_LONG_TAG},}}")
+_QUOTED = re.compile(r"\"[^\"]*\"?|'[^']*'?")
+_TAGS = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
+_NOT_NESTED = frozenset(
+    ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr",
+     "p", "li", "dt", "dd", "td", "th", "tr", "tbody", "thead", "tfoot", "option", "optgroup", "colgroup", "rb", "rt",
+     "rp", "html", "head", "body")
+)  # fmt: skip
+"""Elements without content, and those that the next of their kind ends."""
+
 _LINKS = 4
 _LINKED = 0.8
 """A block with this many links or more, and this share of its letters in links, is a menu."""
@@ -59,10 +75,11 @@ def readable_text(page: str) -> tuple[str, str]:
     """Return text and title of a page, either of which may be empty; see `html_text`.
 
     Raises:
-        InputError: the tags are nested too deeply.
+        InputError: the tags are nested too deeply, or one has too many attributes.
     """
     from selectolax.lexbor import LexborHTMLParser
 
+    _require_plain(page)
     tree = LexborHTMLParser(page)
     heading = tree.css_first("title")
     title = " ".join(heading.text().split()) if heading else ""
@@ -78,6 +95,28 @@ def readable_text(page: str) -> tuple[str, str]:
         raise InputError("nests its tags too deeply to be read; repair the page or leave it out") from None
     lines = (re.sub(r"[ \r\f\v]+", " ", line).strip() for line in text.split("\n"))
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip(), title
+
+
+def _require_plain(page: str) -> None:
+    """Check what makes the parser slow: its time is quadratic in the depth of tags and in the attributes of one.
+
+    The checks are rough, and see only pages with very many tags, or with very long ones.
+    """
+    for match in _LONG_TAGS.finditer(page):
+        if len(_QUOTED.sub("", match[0]).replace("=", " ").split()) > _MOST_ATTRIBUTES:
+            raise InputError(
+                f"has a tag with more than {_MOST_ATTRIBUTES:,} attributes; repair the page or leave it out"
+            )
+    if page.count("<") < _FEW_TAGS:
+        return
+    depth = 0
+    for closes, name in _TAGS.findall(page):
+        if name.lower() not in _NOT_NESTED:
+            depth = max(0, depth - 1) if closes else depth + 1
+            if depth > _MOST_DEPTH:
+                raise InputError(
+                    f"nests its tags more than {_MOST_DEPTH:,} levels deep; repair the page or leave it out"
+                )
 
 
 def _decoded(raw: bytes) -> str:

@@ -11,6 +11,7 @@ from jmedllm.corpus.documents import Document
 from jmedllm.corpus.readers.compressed import open_any
 from jmedllm.corpus.readers.decode import decode
 from jmedllm.corpus.readers.inputs import ByteRange, Skipped, spelled
+from jmedllm.corpus.readers.limits import MOST_LINE
 from jmedllm.errors import InputError, unknown
 
 _BUFFER = 1 << 20
@@ -38,8 +39,8 @@ def read_lines(
         yield Skipped(spelled(path), "has no lines")
 
 
-def numbered_lines(byte_range: ByteRange) -> Iterator[tuple[int, bytes]]:
-    """Yield number and bytes of each line that is not blank.
+def numbered_lines(byte_range: ByteRange) -> Iterator[tuple[int, bytes | None]]:
+    """Yield number and bytes of each line that is not blank; None in place of a line of more than `MOST_LINE` bytes.
 
     Raises:
         InputError: the file cannot be read, or no further. For a file in UTF-16 only its first range raises it.
@@ -52,16 +53,41 @@ def numbered_lines(byte_range: ByteRange) -> Iterator[tuple[int, bytes]]:
         if byte_range.start:
             handle.seek(byte_range.start)
         left = None if byte_range.end is None else byte_range.end - byte_range.start
-        rest, number = b"", byte_range.line
+        rest, number = _Line(), byte_range.line
         while data := handle.read(_BUFFER if left is None else min(_BUFFER, left)):
             left = None if left is None else left - len(data)
-            *lines, rest = (rest + data).split(b"\n")
+            first, *lines = data.split(b"\n")
+            rest.add(first)
             for line in lines:
-                if line.strip():
-                    yield number, line
-                number += 1
-        if rest.strip():
-            yield number, rest
+                if not rest.is_blank():
+                    yield number, rest.content()
+                rest, number = _Line(), number + 1
+                rest.add(line)
+        if not rest.is_blank():
+            yield number, rest.content()
+
+
+class _Line:
+    """A line that is read in pieces, of which no more than `MOST_LINE` bytes are kept."""
+
+    __slots__ = ("pieces", "size")
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.size = 0
+
+    def add(self, piece: bytes) -> None:
+        self.size += len(piece)
+        if self.size <= MOST_LINE:
+            self.pieces.append(piece)
+        else:
+            self.pieces.clear()
+
+    def is_blank(self) -> bool:
+        return self.size <= MOST_LINE and not any(piece.strip() for piece in self.pieces)
+
+    def content(self) -> bytes | None:
+        return b"".join(self.pieces) if self.size <= MOST_LINE else None
 
 
 def require_field(
@@ -88,7 +114,7 @@ def require_field(
     row = None
     with suppress(InputError, OSError):  # reported, with the file, when it is read
         number, raw = next(numbered_lines(ByteRange(path)), (1, b"null"))
-        row = _parsed(raw)
+        row = _parsed(raw or b"null")
     if isinstance(row, dict) and not isinstance(row.get(field), types):
         texts = [key for key, value in row.items() if isinstance(value, types)]
         raise InputError(f"{path}:{number}: {unknown(what, field, texts)}; choose it with {option}")
@@ -103,6 +129,8 @@ def _from_line(
     path: Path, name: str, number: int, raw: bytes, field: str, patient_field: str | None
 ) -> Document | Skipped:
     where = f"{spelled(path)}:{number}"
+    if raw is None:
+        return Skipped(where, f"has more than {MOST_LINE >> 20} MB; divide the document")
     try:
         row = _parsed(raw)
     except InputError as error:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from jmedllm.corpus.documents import Document
 from jmedllm.corpus.readers.compressed import open_any
-from jmedllm.corpus.readers.formats import FORMATS
+from jmedllm.corpus.readers.convert import convert
+from jmedllm.corpus.readers.formats import FORMATS, ISOLATED
 from jmedllm.corpus.readers.inputs import LINES, ByteRange, Skipped, find_files, kind, spelled
 from jmedllm.corpus.readers.jsonl import read_lines
+from jmedllm.corpus.readers.limits import read_whole
 from jmedllm.errors import InputError
 
 
@@ -54,8 +56,9 @@ def read(byte_range: ByteRange, field: str = "text", patient_field: str | None =
         if suffix in LINES:
             yield from read_lines(byte_range, name, field, patient_field)
         elif suffix in FORMATS:
-            with open_any(path) as handle:
-                yield from _read_whole(path, name, suffix, handle.read())
+            with open_any(path, lost="nothing of it is read") as handle:
+                raw = read_whole(handle)
+            yield from _from_file(path, name, suffix, raw)
         else:
             yield Skipped(spelled(path), "is of a kind that is not read")
     except InputError as error:
@@ -64,8 +67,8 @@ def read(byte_range: ByteRange, field: str = "text", patient_field: str | None =
         yield Skipped(spelled(path), f"cannot be read: {error.strerror}")
 
 
-def _read_whole(path: Path, name: str, suffix: str, raw: bytes) -> Iterator[Document | Skipped]:
-    text, title, gap = FORMATS[suffix](raw)
+def _from_file(path: Path, name: str, suffix: str, raw: bytes) -> Iterator[Document | Skipped]:
+    text, title, gap = convert(suffix, raw) if suffix in ISOLATED else FORMATS[suffix](raw)
     where = spelled(path)
     yield Document(name, text, source=spelled(path.parent.name) or None, title=title, where=where)
     if gap:
