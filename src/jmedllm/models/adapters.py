@@ -151,6 +151,8 @@ def header(file: Path) -> dict[str, dict[str, Any]]:
             if length > file.stat().st_size:
                 raise ValueError("its header is longer than the file")
             entries: dict[str, dict[str, Any]] = json.loads(handle.read(length))
+            if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+                raise ValueError("its header is not a list of tensors")
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file}: is not a safetensors file: {error}; copy it again") from error
     entries.pop("__metadata__", None)

@@ -262,6 +262,9 @@ def weight_files(folder: Path) -> list[Path]:
     listed = read_json(index)
     if not isinstance(listed, dict) or not isinstance(listed.get("weight_map"), dict):
         raise InputError(f"{index}: no weight_map; copy the model again")
+    for name in listed["weight_map"].values():
+        if not isinstance(name, str) or Path(name).name != name:
+            raise InputError(f"{index}: {name!r} is not the name of a file beside it; copy the model again")
     files = [folder / name for name in sorted(set(listed["weight_map"].values()))]
     for file in files:
         if not file.is_file():

@@ -53,7 +53,8 @@ def load_tokenizer(folder: Path, adapter: Path | None = None) -> Tokenizer:
     require_model(folder)
     tokenizer = read_tokenizer(folder)
     # A tokenizer may have fewer tokens than the embedding has rows, because embeddings are often padded.
-    rows = read_config(folder).get_text_config().vocab_size
+    with loading(f"model {folder}"):
+        rows = read_config(folder).get_text_config().vocab_size
     if adapter is not None and brings_tokenizer(adapter, folder):
         own = _adapter_tokenizer(adapter, folder)
         if differing := differences(own, tokenizer):
