@@ -73,7 +73,10 @@ REFUSED: dict[str, tuple[Change, str]] = {
                '"b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'),
         "cannot be loaded",
     ),
-    "weights outside": (index("../outside.safetensors"), "'../outside.safetensors' is not the name of a file beside it"),
+    "weights outside": (
+        index("../outside.safetensors"),
+        "'../outside.safetensors' is not the name of a file beside it",
+    ),
     "weights by a whole path": (index("/etc/passwd"), "'/etc/passwd' is not the name of a file beside it"),
     "weights in numbers": (index(5), "5 is not the name of a file beside it"),
     "class in the directory": (
