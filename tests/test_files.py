@@ -20,6 +20,7 @@ from jmedllm.files import (
     read_json,
     read_jsonl,
     to_json,
+    try_jsonl,
     write_atomic,
     write_jsonl,
 )
@@ -396,3 +397,22 @@ def test_hashes(tmp_path: Path, text: str, expected: str) -> None:
 
 def test_japanese_stays_readable_and_keys_in_order() -> None:
     assert to_json({"b": "壊血病", "a": [1.5, None]}) == '{"b": "壊血病", "a": [1.5, null]}'
+
+
+def test_a_long_line_and_a_large_file_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jmedllm.files.MOST_LINE", 1 << 20)
+    monkeypatch.setattr("jmedllm.files.MOST_BYTES", 4 << 20)
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n{"a": "' + "x" * (3 << 20) + '"}\n{"a": 3}\n', encoding="utf-8")
+    rows = [row if isinstance(row, dict) else str(row) for _, row in try_jsonl(path)]
+    assert rows == [{"a": 1}, f"{path}:2: a line of more than 1 MB; divide or remove it", {"a": 3}]
+    path.write_bytes(bytes((4 << 20) + 1))
+    with pytest.raises(InputError, match=r"rows.jsonl: has more than 4 MB; divide it$"):
+        read_json(path)
+
+
+def test_a_key_that_is_given_twice_is_found_in_a_long_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("[" + '{"a": "b"},\n' * 100_000 + '{"a": 1, "a": 2}]', encoding="utf-8")
+    with pytest.raises(InputError, match=r'a.json:100001: key "a" is given twice in one object'):
+        read_json(path)

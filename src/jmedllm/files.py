@@ -230,13 +230,22 @@ def read_json(path: Path) -> Any:
     return parse_json(decode_utf8(read_bytes(path), path), path)
 
 
+MOST_BYTES = 1 << 30
+"""Bytes of a file that is read as a whole. JSON needs several times its size in memory."""
+
+MOST_LINE = 64 << 20
+"""Bytes of a line of JSON."""
+
+
 def read_bytes(path: Path) -> bytes:
     """Read all bytes of a file.
 
     Raises:
-        InputError: the file is missing or cannot be read.
+        InputError: the file is missing, cannot be read, or has more than `MOST_BYTES`.
     """
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise InputError(f"{path}: has more than {MOST_BYTES >> 20:,} MB; divide it")
         return path.read_bytes()
     except FileNotFoundError:
         raise NoSuchPathError(path, f"{path}: no such file") from None
@@ -282,6 +291,8 @@ def try_jsonl(path: Path, *, skip_unfinished: bool = False) -> Iterator[tuple[in
             if skip_unfinished and not raw.endswith(b"\n"):
                 return
             try:
+                if len(raw) > MOST_LINE:
+                    raise InputError(f"{path}:{number}: a line of more than {MOST_LINE >> 20} MB; divide or remove it")
                 line = decode_utf8(raw, path, number)
                 row = _object(path, number, line) if line.strip() else None
             except EncodingError:
@@ -295,7 +306,11 @@ def try_jsonl(path: Path, *, skip_unfinished: bool = False) -> Iterator[tuple[in
 
 def _lines(handle: BinaryIO, path: Path) -> Iterator[bytes]:
     try:
-        yield from handle
+        while line := handle.readline(MOST_LINE + 1):
+            rest = line
+            while len(rest) > MOST_LINE and not rest.endswith(b"\n"):  # the rest of a long line is not kept
+                rest = handle.readline(MOST_LINE + 1)
+            yield line
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 

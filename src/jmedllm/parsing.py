@@ -25,6 +25,9 @@ _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]|-?[0-9]+', re.DOTALL)
 """The tokens of JSON text by which a position in it is found."""
 
 
+_COLON = re.compile(r"[ \t\r\n]*:")
+
+
 class EncodingError(InputError):
     """A file is in a known encoding other than UTF-8, so none of its lines can be read."""
 
@@ -130,7 +133,7 @@ def _repeated_keys(text: str) -> Iterator[tuple[str, int]]:
             keys.append(set() if token == "{" else None)
         elif token in "}]":
             keys.pop()
-        elif token[0] == '"' and keys and keys[-1] is not None and text[match.end() :].lstrip()[:1] == ":":
+        elif token[0] == '"' and keys and keys[-1] is not None and _COLON.match(text, match.end()):
             name = json.loads(token)
             if name in keys[-1]:
                 yield token, match.start()

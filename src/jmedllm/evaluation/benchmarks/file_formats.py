@@ -3,6 +3,7 @@
 import csv
 import io
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -126,8 +127,8 @@ def _delimited(path: Path, text: str, delimiter: str, header: bool) -> Iterator[
 
 def _columns(path: Path, number: int, row: list[str]) -> list[str]:
     names = [cell.strip() or f"#{place}" for place, cell in enumerate(row, 1)]
-    for name in names:
-        if names.count(name) > 1:
+    for name, times in Counter(names).items():
+        if times > 1:
             raise InputError(f"{path}:{number}: column {name} appears twice; rename one of them")
     return names
 
