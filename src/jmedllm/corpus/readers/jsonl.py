@@ -39,8 +39,8 @@ def read_lines(
         yield Skipped(spelled(path), "has no lines")
 
 
-def numbered_lines(byte_range: ByteRange) -> Iterator[tuple[int, bytes | None]]:
-    """Yield number and bytes of each line that is not blank; None in place of a line of more than `MOST_LINE` bytes.
+def numbered_lines(byte_range: ByteRange) -> Iterator[tuple[int, bytes]]:
+    """Yield number and bytes of each line that is not blank; no bytes for a line of more than `MOST_LINE` bytes.
 
     Raises:
         InputError: the file cannot be read, or no further. For a file in UTF-16 only its first range raises it.
@@ -86,8 +86,8 @@ class _Line:
     def is_blank(self) -> bool:
         return self.size <= MOST_LINE and not any(piece.strip() for piece in self.pieces)
 
-    def content(self) -> bytes | None:
-        return b"".join(self.pieces) if self.size <= MOST_LINE else None
+    def content(self) -> bytes:
+        return b"".join(self.pieces)
 
 
 def require_field(
@@ -129,7 +129,7 @@ def _from_line(
     path: Path, name: str, number: int, raw: bytes, field: str, patient_field: str | None
 ) -> Document | Skipped:
     where = f"{spelled(path)}:{number}"
-    if raw is None:
+    if not raw:
         return Skipped(where, f"has more than {MOST_LINE >> 20} MB; divide the document")
     try:
         row = _parsed(raw)
