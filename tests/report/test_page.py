@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
-from scripted import HOSTILE, SCRIPTS, evaluate_igakuqa
+from scripted import HOSTILE, SCRIPTS, evaluate_exam, evaluate_igakuqa
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.scorers.legacy import NO_TEXT_RIGHT, NO_TEXT_WRONG
 from jmedllm.evaluation.stored_questions import QuestionPlaces
+from jmedllm.files import to_json
 from jmedllm.report import collect, questions_of
 from jmedllm.report.page import page, write_page
 from jmedllm.report.page.items import pack
@@ -80,6 +81,26 @@ def test_no_foreign_text_becomes_html(html: str) -> None:
     assert HOSTILE not in html and "onerror" not in html
     # The only script elements are ours: settings, items and the one script whose hash the policy names.
     assert len(re.findall(r"<script\b", html)) == html.count("</script>") == 1 + 2 + 1
+
+
+def test_no_text_of_a_question_becomes_html(tmp_path: Path) -> None:
+    exam = tmp_path / "exam<img src=x>.jsonl"
+    row = {
+        "id": HOSTILE,
+        "question": f"{HOSTILE}どれか。",
+        "choices": [HOSTILE, "b"],
+        "answer": ["a"],
+        "language": "ja",
+    }
+    exam.write_text("".join(to_json(row | {"id": f"q{number}"}) + "\n" for number in range(4)), encoding="utf-8")
+    collected = collect([evaluate_exam(exam, tmp_path / "results", HOSTILE, 2)])
+    questions = questions_of(collected, QuestionPlaces(tmp_path))
+    html = page(collected, questions, HOSTILE)
+    assert HOSTILE not in html
+    assert "<img" not in html
+    assert len(re.findall(r"<script\b", html)) == html.count("</script>")
+    [packed] = pack(collected, questions)
+    assert HOSTILE in gzip.decompress(base64.b64decode(packed.packed)).decode()
 
 
 def test_the_page_makes_no_network_requests(html: str) -> None:
