@@ -201,3 +201,15 @@ def test_documents_have_no_characters_that_files_cannot_hold(tmp_path: Path) -> 
     [document] = read(ByteRange(tmp_path / "a.html"))
     assert isinstance(document, Document)
     document.text.encode()
+
+
+def test_nothing_in_the_current_directory_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(limits, "MOST_SECONDS", 0.3)
+    with pytest.raises(InputError, match=r"0\.3 seconds"):
+        convert(".docx", SLOW)  # the next file gets a new process
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    Path("json.py").write_text("open('ran', 'w')", encoding="utf-8")
+    assert convert(".html", f"<p>{GOOD}".encode()).text == GOOD
+    assert not Path("ran").exists()
