@@ -130,7 +130,7 @@ def test_the_variables_of_a_hostile_template(name: str) -> None:
         assert "\n" not in str(error)
 
 
-def test_the_limit_holds_in_every_thread_and_ends_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limit_is_for_every_thread_and_ends_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "MOST_SECONDS", 0.2)
     results: dict[str, str] = {}
 

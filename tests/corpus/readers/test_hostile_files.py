@@ -196,7 +196,7 @@ def test_cleaning_takes_no_longer_for_a_character_that_repeats(unit: str) -> Non
     assert len(clean(f"a{unit * (100_000 // len(unit))}b").text) <= 100_002
 
 
-def test_documents_have_no_characters_that_files_cannot_hold(tmp_path: Path) -> None:
+def test_documents_have_no_characters_that_files_cannot_store(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text("<p>a&#xd800;b&#0;c", encoding="utf-8")
     [document] = read(ByteRange(tmp_path / "a.html"))
     assert isinstance(document, Document)

@@ -1,4 +1,4 @@
-"""Limits on what one input file may cost. A file that exceeds one is skipped with the reason; the build goes on."""
+"""Limits on what one input file may cost. A file that exceeds one is skipped with the reason."""
 
 from typing import BinaryIO
 
