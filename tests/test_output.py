@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 
 from conftest import Cli
+from jmedllm.console import SafeConsole
 from jmedllm.output import SafeStream, keep_secret, redact, visible
 
 ATTACKS = {
@@ -76,3 +78,13 @@ def test_errors_show_names_of_files_as_escapes(cli: Cli, tmp_path: Path) -> None
     assert code == 2 and "\\u001b]0;owned\\u0007\\u001b[31m\\u202e" in errors
     assert not {"\x1b", "\x07", "\u202e"} & set(errors)
     assert isinstance(sys.stderr, SafeStream)
+
+
+@pytest.mark.parametrize(("text", "shown"), ATTACKS.values(), ids=ATTACKS)
+def test_tables_and_previews_show_escapes(text: str, shown: str) -> None:
+    stream = Tty()
+    SafeConsole(file=stream, width=200, force_terminal=True).print(Text(f"a {text}", style="bold"), soft_wrap=True)
+    plain = {"\\u0007": "", "\\u0008": "", "\\u000d": ""}  # rich leaves these out
+    for escape, left in plain.items():
+        shown = shown.replace(escape, left)
+    assert stream.getvalue() == f"\x1b[1ma {shown}\x1b[0m\n"

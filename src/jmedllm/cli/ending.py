@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from jmedllm.errors import OPTIONAL, InputError
+from jmedllm.output import visible
 from jmedllm.processes import is_main_process
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def print_ending(*command: str | Path, wrote: tuple[Path, ...] = (), program: st
     if not is_main_process():
         return
     if wrote:
-        typer.secho(f"wrote: {', '.join(map(str, wrote))}", err=True, fg="green")
+        typer.secho(visible(f"wrote: {', '.join(map(str, wrote))}"), err=True, fg="green")
     _print("next:", shlex.join(map(str, (program, *command))))
 
 
@@ -71,7 +72,7 @@ def _to_serve(run: Path, model: Path, exported: Path | None) -> tuple[Path, list
 
 
 def _print(label: str, command: str) -> None:
-    typer.secho(f"{label:<6} {command}", err=True, fg="green")
+    typer.secho(visible(f"{label:<6} {command}"), err=True, fg="green")
 
 
 def data_options(data: Path) -> tuple[str, ...]:

@@ -55,8 +55,8 @@ def print_report(results: "Sequence[EvalResult]", headlines: "Sequence[str]" = (
 
 def console() -> "Console":
     """Return the console for tables on standard output."""
-    from rich.console import Console
+    from jmedllm.console import SafeConsole
 
-    found = Console()
+    found = SafeConsole()
     # Piped output has full rows, unless the user sets a width.
-    return found if found.is_terminal or "COLUMNS" in os.environ else Console(width=120)
+    return found if found.is_terminal or "COLUMNS" in os.environ else SafeConsole(width=120)

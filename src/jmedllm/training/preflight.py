@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 from rich.text import Text
 
+from jmedllm.console import SafeConsole
 from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.models.tokenizer.encoding import Tokenizer
 from jmedllm.precision import Precision
@@ -180,7 +181,7 @@ def preview_example(
     if not rows or not is_main_process():
         return
     ids, loss_mask = first_sample(blocks, rows[0])
-    console = console or Console(stderr=True)
+    console = console or SafeConsole(stderr=True)
     console.print(Text(f"{title}: the first example: {describe_mask(loss_mask)}", style="bold"), soft_wrap=True)
     if text:
         console.print(colored(tokenizer, ids, loss_mask), soft_wrap=True)
