@@ -11,6 +11,7 @@ from rich.text import Text
 from conftest import Cli
 from jmedllm.console import SafeConsole
 from jmedllm.output import SafeStream, keep_secret, redact, visible
+from jmedllm.report.markdown import bullets, table
 
 ATTACKS = {
     "window title": ("\x1b]0;title\x07", "\\u001b]0;title\\u0007"),
@@ -88,3 +89,10 @@ def test_tables_and_previews_show_escapes(text: str, shown: str) -> None:
     for escape, left in plain.items():
         shown = shown.replace(escape, left)
     assert stream.getvalue() == f"\x1b[1ma {shown}\x1b[0m\n"
+
+
+def test_a_name_in_markdown_is_no_html_and_stays_in_its_cell() -> None:
+    name = "<script>alert(1)</script>|a\n# b\x1b[2J, p < 0.05"
+    shown = "&lt;script>alert(1)&lt;/script>{bar}a # b\\u001b[2J, p < 0.05"
+    assert bullets([name]) == f"- {shown.format(bar='|')}"
+    assert table(["x"], [[name]]).splitlines()[2:] == [f"| {shown.format(bar=chr(92) + '|')} |"]
