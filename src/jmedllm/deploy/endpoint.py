@@ -75,7 +75,7 @@ class Endpoint:
         except TEMPORARY as error:
             raise InputError(f"server {self.url}: no answer from {path} ({error}); is it still running?") from error
         if reply.status != 200:
-            text = redact(answer[:10_000].decode(errors="replace"))[:300]
+            text = " ".join(redact(answer[:10_000].decode(errors="replace"))[:300].split())
             raise RefusedError(f"server {self.url}: {path} returned {reply.status}: {text}", reply.status)
         return answer
 
