@@ -17,7 +17,6 @@ from conftest import Cli
 from jmedllm import offline
 from jmedllm.data import on_disk
 from jmedllm.errors import InputError
-from test_pipeline import run, write_recipe
 
 
 @pytest.fixture
@@ -91,6 +90,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "mapped number": (lambda: connected(V6, TCP, ("::ffff:192.0.2.1", 443)), "connect to ::ffff:192.0.2.1:443"),
     "own address by a route": (lambda: connected(V4, UDP, ("192.0.2.1", 80)), "connect to 192.0.2.1:80"),
     "datagram": (lambda: datagram(("192.0.2.1", 53)), "send to 192.0.2.1:53"),
+    "name server of this machine": (lambda: datagram(("127.0.0.53", 53)), "send to 127.0.0.53:53"),
     "message": (lambda: message(("192.0.2.1", 53)), "send to 192.0.2.1:53"),
     "all interfaces": (lambda: bound(V4, ("", 0)), "listen on all interfaces:0"),
     "all interfaces of IPv6": (lambda: bound(V6, ("::", 0)), "listen on :::0"),
@@ -283,11 +283,3 @@ def test_a_command_ends_with_one_line_that_names_module_and_host(
     )
     monkeypatch.undo()
     assert cli("data", "list")[0] == 0, "the next command has a record of its own"
-
-
-@pytest.mark.exhaustive
-@pytest.mark.usefixtures("hook")
-def test_a_run_asks_nobody(tmp_path: Path) -> None:
-    run(write_recipe(tmp_path), tmp_path / "run")
-    assert (tmp_path / "run" / "report.html").is_file()
-    assert offline.blocked() == []

@@ -64,6 +64,8 @@ _HTTP_CLIENTS = frozenset(
 _PORT_PROBES = frozenset({("vllm", "get_open_port"), ("vllm", "_get_open_port")})
 """Package and function that bind a free port of all interfaces to learn its number, and never listen on it."""
 
+_NAME_SERVER_PORT = 53
+
 _HOSTS = Path("/etc/hosts")
 
 
@@ -222,6 +224,8 @@ def _may_connect(sock: Any, address: Any) -> bool:
     if address is None:  # `sendmsg` on a connected socket
         return True
     host = _text(address[0])
+    if address[1] == _NAME_SERVER_PORT and not _is_allowed(host):
+        return False  # a name server on this machine asks others
     number = _number(host)
     # Linux takes the unspecified address as this machine.
     is_here = _is_loopback(host) or (number is not None and number.is_unspecified)
