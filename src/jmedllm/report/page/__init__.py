@@ -150,6 +150,7 @@ def _environment() -> Environment:
 def _stage(stage: TrainedStage) -> dict[str, Any]:
     return {
         "name": stage.name,
+        "personal_data": stage.personal_data,
         "outputs": stage.outputs,
         "metrics": stage.metrics,
         "waiting": stage.waiting,
