@@ -10,7 +10,7 @@ import argparse
 import hashlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pycrfsuite
@@ -57,39 +57,43 @@ def tags(note: Note) -> list[str]:
     return found
 
 
+def train(texts: Iterable[Note], iterations: int, output: Path) -> str:
+    """Train a model on texts with marked names; return its SHA-256. One of four names is in no list meanwhile."""
+    names = build_lexicon(
+        (row for row in surname_rows() if not is_left_out(row[0])),
+        (row for row in given_rows() if not is_left_out(row[0])),
+    )
+    trainer = pycrfsuite.Trainer(verbose=False)
+    for note in texts:
+        text = fold_names(note.text)
+        found, wanted = features(text, tokenize(text), names), tags(note)
+        for start, end in sentences(text):
+            trainer.append(found[start:end], wanted[start:end])
+    trainer.set_params(
+        {
+            "c1": 0.15,
+            "c2": 0.02,
+            "max_iterations": iterations,
+            "feature.minfreq": 3,
+            "feature.possible_transitions": False,
+        }
+    )
+    trainer.train(str(output))
+    return hashlib.sha256(output.read_bytes()).hexdigest()
+
+
 def main() -> None:
-    """Train the model."""
+    """Train the model of the package."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, required=True, help="data directory with the benchmarks of `CLEAN`")
     parser.add_argument("--notes", type=int, default=8000)
     parser.add_argument("--iterations", type=int, default=120)
     parser.add_argument("--output", type=Path, default=MODEL)
     args = parser.parse_args()
-    names = build_lexicon(
-        (row for row in surname_rows() if not is_left_out(row[0])),
-        (row for row in given_rows() if not is_left_out(row[0])),
-    )
     texts = notes(SEED, args.notes) + [Note(text, ()) for text in clean_texts(args.data)]
-    trainer = pycrfsuite.Trainer(verbose=False)
-    count = 0
-    for note in texts:
-        text = fold_names(note.text)
-        found, wanted = features(text, tokenize(text), names), tags(note)
-        for start, end in sentences(text):
-            trainer.append(found[start:end], wanted[start:end])
-            count += end - start
-    trainer.set_params(
-        {
-            "c1": 0.15,
-            "c2": 0.02,
-            "max_iterations": args.iterations,
-            "feature.minfreq": 3,
-            "feature.possible_transitions": False,
-        }
-    )
-    print(f"{len(texts):,} texts, {count:,} characters")
-    trainer.train(str(args.output))
-    digest = hashlib.sha256(args.output.read_bytes()).hexdigest()
+    print(f"{len(texts):,} texts, {sum(len(each.text) for each in texts):,} characters")
+    digest = train(texts, args.iterations, args.output)
+    args.output.with_suffix(".sha256").write_text(f"{digest}  {args.output.name}\n")
     print(f"{args.output}: {args.output.stat().st_size:,} bytes, SHA-256 {digest}")
 
 

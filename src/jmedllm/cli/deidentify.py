@@ -77,6 +77,14 @@ def corpus_deidentify(
             show_default="none",
         ),
     ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LABEL=KIND",
+            help="With --evaluate: our kind for a label of the file, or keep if it marks no identifier; repeatable.",
+            show_default="none",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Replace names, dates, places and numbers in clinical text."""
@@ -90,7 +98,7 @@ def corpus_deidentify(
         from jmedllm.corpus.deidentify.known import read_known
 
         lists = read_known(known, columns, lexicon()) if known else None
-        _evaluate(evaluate, lists, as_json=as_json)
+        _evaluate(evaluate, _labels(label or []), lists, as_json=as_json)
         return
     if not paths or output is None:
         raise InputError("name the files and --output DIR, or --evaluate FILE.jsonl")
@@ -112,8 +120,8 @@ def corpus_deidentify(
         typer.echo(to_json(report.as_json(), indent=2))
         return
     typer.echo(f"{report.documents:,} documents, {report.characters:,} characters")
-    for label, count in report.by_label().items():
-        typer.echo(f"{label:13} {count:>9,}")
+    for kind, count in report.by_label().items():
+        typer.echo(f"{kind:13} {count:>9,}")
     rare = report.rare_facts
     typer.echo(
         f"rare facts: {rare['rare']:,} of {rare['documents']:,} documents with age, sex and disease share them with "
@@ -144,16 +152,36 @@ def _columns(options: list[str]) -> dict[str, str]:
     return found
 
 
-def _evaluate(file: Path, known: "Known | None", *, as_json: bool) -> None:
+def _labels(options: list[str]) -> dict[str, str]:
+    from jmedllm.corpus.deidentify.evaluate import KEEP
+    from jmedllm.corpus.deidentify.spans import LABELS
+    from jmedllm.errors import unknown
+
+    found = {}
+    for option in options:
+        theirs, sign, ours = option.rpartition("=")
+        if not sign or not theirs:
+            raise InputError(f"--label {option!r}: expected LABEL=KIND, such as PERSON=NAME")
+        if ours not in (*LABELS, KEEP):
+            raise unknown("kind of --label", ours, (*LABELS, KEEP))
+        found[theirs] = ours
+    return found
+
+
+def _evaluate(file: Path, labels: dict[str, str], known: "Known | None", *, as_json: bool) -> None:
     from dataclasses import asdict
     from functools import partial
     from time import process_time
 
-    from jmedllm.corpus.deidentify.evaluate import evaluate, read_annotated
+    from jmedllm.corpus.deidentify.evaluate import evaluate, read_annotated, unknown_labels
     from jmedllm.corpus.deidentify.find import find
     from jmedllm.files import to_json
+    from jmedllm.output import visible
 
-    texts = read_annotated(file)
+    texts = read_annotated(file, labels)
+    if others := unknown_labels(texts):
+        listed = ", ".join(map(visible, others))
+        typer.secho(f"counted as identifiers, though no kind of ours: {listed}; see --label", err=True, fg="yellow")
     find("")  # loads lists and model, which the speed does not count
     began = process_time()
     scores = evaluate(texts, partial(find, known=known))
@@ -169,15 +197,20 @@ def _evaluate(file: Path, known: "Known | None", *, as_json: bool) -> None:
 
 
 def _print_scores(scores: "DeidentificationScores", texts: int, speed: int) -> None:
+    from jmedllm.output import visible
+
     typer.echo(f"{texts:,} texts; {speed:,} characters a second on one core\n")
-    typer.echo(f"{'recall':16} {'found':>7} {'of':>7}  share [95 % interval]")
+    width = max(16, *(len(row.name) for row in scores.recall))
+
+    def line(name: str, row: "Share") -> str:
+        return f"{visible(name):{width}} {row.count:>7,} {row.of:>7,}  {_percent(row)}"
+
+    typer.echo(f"{'recall':{width}} {'found':>7} {'of':>7}  share [95 % interval]")
     for row in scores.recall:
-        typer.echo(f"{row.name:16} {row.count:>7,} {row.of:>7,}  {_percent(row)}")
-    typer.echo(
-        f"\nprecision        {scores.precision.count:>7,} {scores.precision.of:>7,}  {_percent(scores.precision)}"
-    )
+        typer.echo(line(row.name, row))
+    typer.echo("\n" + line("precision", scores.precision))
     if scores.touched.of:
-        typer.echo(f"clean, touched   {scores.touched.count:>7,} {scores.touched.of:>7,}  {_percent(scores.touched)}")
+        typer.echo(line("clean, touched", scores.touched))
         alarms = ", ".join(f"{label} {count:,}" for label, count in scores.false_alarms.items()) or "none"
         typer.echo(f"false alarms per 10,000 characters of clean text: {scores.false_alarms_per_10000:.2f} ({alarms})")
 

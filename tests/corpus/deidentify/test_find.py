@@ -1,5 +1,7 @@
 """Names and institutions in sentences, with the dictionary and the model."""
 
+import hashlib
+import importlib
 import json
 from pathlib import Path
 
@@ -8,7 +10,8 @@ import pytest
 pytest.importorskip("sudachipy")
 pytest.importorskip("pycrfsuite")
 
-from jmedllm.corpus.deidentify.evaluate import AnnotatedText, GoldSpan, evaluate, read_annotated
+from jmedllm.corpus.deidentify.crf import MODEL
+from jmedllm.corpus.deidentify.evaluate import AnnotatedText, GoldSpan, evaluate, read_annotated, unknown_labels
 from jmedllm.corpus.deidentify.find import find
 from jmedllm.corpus.deidentify.known import read_known
 from jmedllm.corpus.deidentify.lexicon import lexicon
@@ -108,8 +111,23 @@ def test_the_header_of_a_column_says_what_is_in_it(table: str, found_in_it: set[
     assert {table[span.start : span.end] for span in find(table)} == found_in_it
 
 
-def test_a_name_before_a_word_of_a_disease_is_kept_beside_the_person_of_that_name() -> None:
-    assert found("橋本先生が橋本病と診断した。橋本先生に再診。") == ["橋本", "橋本"]
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("橋本先生が橋本病と診断した。橋本先生に再診。", ["橋本", "橋本"]),
+        ("患者：川崎一郎。川崎さんは3歳時に川崎病。", ["川崎一郎", "川崎"]),
+        ("山田式で再建し、山田先生が執刀。佐藤反応陽性、佐藤さんの訴え。", ["山田", "佐藤"]),
+        ("東さんの右側、東側の窓。東から来た。", ["東"]),
+        ("森さんは森林浴の後、森の中で転倒。林さんは林道を散歩。原さんは原因不明。", ["森", "林", "原"]),
+        ("石川さん（石川県出身）", ["石川"]),
+        (
+            "Kawasaki disease. Dr. Kawasaki saw Mr. Parkinson, who has Parkinson disease.",
+            ["Dr. Kawasaki", "Mr. Parkinson"],
+        ),
+    ],
+)
+def test_a_name_is_kept_in_terms_and_found_beside_them(text: str, names: list[str]) -> None:
+    assert found(text) == names
 
 
 def test_known_people_are_found_in_every_spelling(tmp_path: Path) -> None:
@@ -145,6 +163,8 @@ def test_a_span_counts_only_if_every_character_was_found() -> None:
         ({"text": 1}, '"spans"'),
         ({"text": "a", "spans": [{"start": 0}]}, '"end"'),
         ({"text": "a", "spans": [{"start": 0, "end": 2, "label": "X"}]}, "outside"),
+        ({"text": "佐藤", "spans": [{"start": 0, "end": 1, "label": "NAME", "text": "佐藤"}]}, "not bytes"),
+        ({"text": "a", "spans": [{"start": True, "end": 1, "label": "NAME"}]}, '"start"'),
     ],
 )
 def test_a_wrong_annotation_is_named_with_its_line(tmp_path: Path, row: dict, problem: str) -> None:
@@ -163,3 +183,29 @@ def test_a_name_of_one_section_of_a_long_document_is_found_in_the_others() -> No
     spans = [span for span in find(text) if span.label == "NAME"]
     assert [text[span.start : span.end] for span in spans] == ["薬師堂岳人"] * 2
     assert [span.start for span in spans] == ends
+
+
+def test_labels_of_others_are_mapped_or_named(tmp_path: Path) -> None:
+    file = tmp_path / "notes.jsonl"
+    spans = [{"start": 0, "end": 2, "label": "PERSON"}, {"start": 4, "end": 6, "label": "DISEASE"}]
+    file.write_text(json.dumps({"text": "佐藤さん胃癌", "spans": spans}) + "\n")
+    assert unknown_labels(read_annotated(file)) == ["DISEASE", "PERSON"]
+    mapped = read_annotated(file, {"PERSON": "NAME", "DISEASE": "keep"})
+    assert [span.label for span in mapped[0].spans] == ["NAME"]
+    with pytest.raises(InputError, match="no lines"):
+        read_annotated(Path("/dev/null"))
+
+
+def test_the_model_is_the_one_that_was_trained() -> None:
+    recorded = MODEL.with_suffix(".sha256").read_text().split()[0]
+    assert hashlib.sha256(MODEL.read_bytes()).hexdigest() == recorded, (
+        "record the new hash; see docs/deidentification.md"
+    )
+
+
+@pytest.mark.exhaustive
+def test_training_gives_the_same_bytes_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "tools"))
+    training = importlib.import_module("train_deidentification")
+    digests = {training.train(training.notes(3, 200), 5, tmp_path / f"{run}.crfsuite") for run in range(2)}
+    assert len(digests) == 1

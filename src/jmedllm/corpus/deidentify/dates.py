@@ -126,7 +126,7 @@ def find_dates(folded: str) -> Iterator[Span]:
 
 
 def find_month_days(folded: str, *, has_others: bool) -> Iterator[Span]:
-    """Yield 5/3 and the like: after a word such as 明日, or if the text has other dates of this form.
+    """Yield 5/3 and the like: after a word such as 明日, at the end of a line, or if the text has others.
 
     Scores (MMT 4/5), fractions (1/2) and what has a unit (2/3錠) are left.
     """
@@ -135,7 +135,8 @@ def find_month_days(folded: str, *, has_others: bool) -> Iterator[Span]:
         if _SCORE_BEFORE.search(before) or _UNIT_AFTER.match(folded, match.end()):
             continue
         is_fraction = int(match[1]) < int(match[2]) <= 6 or match[1] == match[2]
-        if _DAY_SAID_BEFORE.search(before) or (has_others and not is_fraction):
+        ends_line = before.endswith(" ") and folded[match.end() : match.end() + 1] in ("", "\n")
+        if _DAY_SAID_BEFORE.search(before) or ((has_others or ends_line) and not is_fraction):
             yield Span(match.start(), match.end(), "DATE", "likely", "date:month-day-bare")
 
 

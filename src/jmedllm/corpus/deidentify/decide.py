@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from jmedllm.corpus.deidentify.addresses import PRODUCT_AFTER
+from jmedllm.corpus.deidentify.addresses import PREFECTURE, PRODUCT_AFTER
 from jmedllm.corpus.deidentify.eponyms import eponyms, is_term
 from jmedllm.corpus.deidentify.institutions import is_employer, is_provider
 from jmedllm.corpus.deidentify.lexicon import Lexicon
-from jmedllm.corpus.deidentify.names import HAN, ROLE_BEFORE, TITLE, is_common, is_no_name, readings
+from jmedllm.corpus.deidentify.names import ROLE_BEFORE, is_common, readings
 from jmedllm.corpus.deidentify.spans import Span, resolve
+from jmedllm.corpus.deidentify.titles import HAN, TITLE, is_no_name
 from jmedllm.corpus.deidentify.tokens import Token
 
 _TITLE = re.compile(rf"\s?{TITLE}")
@@ -24,6 +25,14 @@ _ALONE = re.compile(r"[:：]|が(?=[^んぁ-ん])|[、，)）/／]")
 """What follows a surname of one character that the document has elsewhere: 原：手術を提案。"""
 
 _BETWEEN = re.compile(r"(?:附属|付属|併設|内)?[ ・、（(]?(?:附属|付属|併設)?|[)）] ?")
+_THING_AFTER = re.compile(
+    r"(?:と(?:診断|考え|する|して)|を(?:認め|疑|発症|合併|投与|処方|内服|服用|使用|併用|伴|呈|含)|に罹患"
+    r"|が疑われ|の(?:既往|所見|患者|症状|治療|投与|一覧)|[系類属科種型性症病炎湯丸散酸薬剤茶版体])"
+)
+"""What follows diseases and drugs, and no persons."""
+
+_MIXED = re.compile(rf"{HAN}{{1,2}}([ァ-ヴー]+)|([ァ-ヴー]+){HAN}")
+_GAP = re.compile(r"[ ]{2,}|[\n\t]")
 _LATIN_WORD = re.compile(r"(?:[ ]?[A-Z][a-z]+)+")
 _LATIN = re.compile(r"[A-Za-z]")
 _KATAKANA = re.compile(r"[ァ-ヴー]")
@@ -60,7 +69,8 @@ def _joined(folded: str, spans: Sequence[Span]) -> list[Span]:
 
 def _complete(folded: str, span: Span, names: Lexicon) -> Span:
     """Return a name with the characters that clearly belong to it, up to a title, a space or a sign, and no others."""
-    span = _without_title(folded, span)
+    gap = _GAP.search(folded, span.start + 1, span.end)
+    span = _without_title(folded, replace(span, end=gap.start()) if gap else span)
     end = span.end
     family = names.longest(folded, span.start, names.surnames)
     given = names.longest(folded, span.start + family, names.given) if family > 1 and span.start + family <= end else 0
@@ -108,6 +118,10 @@ def _is_plausible(folded: str, tokens: Sequence[Token], span: Span, names: Lexic
     titled = bool(_TITLE.match(folded, span.end))
     if not span.rule.startswith("context"):
         return True
+    if not titled and text not in names.surnames and _THING_AFTER.match(folded, span.end):
+        return False
+    if (mixed := _MIXED.fullmatch(text)) and (mixed[1] or mixed[2]) not in names.given | names.surnames:
+        return False  # 前カンファ
     if titled and is_no_name(text):
         return False
     if len(text) == 1 and not titled:
@@ -116,10 +130,10 @@ def _is_plausible(folded: str, tokens: Sequence[Token], span: Span, names: Lexic
         return False
     if re.fullmatch(r"[ぁ-ゖー]+", text) and not titled and any(each.start < span.end < each.end for each in tokens):
         return False
-    if text[-1] in ",、" or not text.strip() or is_no_name(text):
+    if text[-1] in ",、" or not text.strip() or is_no_name(text) or PREFECTURE.match(text):
         return False
     before, after = folded[span.start - 1 : span.start], folded[span.end : span.end + 1]
-    if _KATAKANA.match(text[-1]) and _KATAKANA.match(after):
+    if _KATAKANA.match(text[-1]) and (_KATAKANA.match(after) or after == "・"):
         return False
     if _KATAKANA.match(text[0]) and before and _KATAKANA.match(before):
         return False
@@ -134,7 +148,7 @@ def _is_plausible(folded: str, tokens: Sequence[Token], span: Span, names: Lexic
     inside = [each for each in tokens if each.start < span.end and span.start < each.end and not each.text.isspace()]
     family = names.longest(text, 0, names.surnames)
     if re.fullmatch(r"[ァ-ヴー ]+", text):
-        return family > 1 or text in names.given
+        return text in names.surnames or text in names.given or text[family:].strip() in names.given
     return (
         family > 1
         or "・" in text
@@ -156,7 +170,8 @@ def parts(name: str, names: Lexicon) -> tuple[str, str]:
             return name[:size], name[size:]
     if name in names.given:
         return "", name
-    return "", ""
+    size = names.longest(name, 0, names.surnames)
+    return (name[:size], name[size:]) if size > 1 and len(name) - size in (2, 3) else ("", "")
 
 
 def _everywhere(
@@ -172,7 +187,7 @@ def _everywhere(
         if span.confidence == "likely" and not (family > 1 or _TITLE.match(folded, span.end)):
             continue
         known.add(name.replace(" ", ""))
-        if span.confidence == "certain" or _TITLE.match(folded, span.end) or " " in name:
+        if span.confidence == "certain" or _TITLE.match(folded, span.end) or " " in name or len(name) > family > 1:
             known.update(parts(name, names))
     boundaries = {token.start for token in tokens} | {token.end for token in tokens}
     for name in sorted(known, key=lambda each: (-len(each), each)):

@@ -21,6 +21,37 @@ _NAMED = re.compile(
     rf"|[Ss]on|[Dd]aughter|[Bb]rother|[Ss]ister)[ ,(]{{1,2}}({_CAP}(?:{_REST}){{1,2}})"
 )
 _LAST_FIRST = re.compile(rf"\b({_CAP}), ({_CAP}|[A-Z]\.)")
+_EPONYMS = frozenset(
+    [
+        "Duke",
+        "Glasgow",
+        "Apgar",
+        "Barthel",
+        "Karnofsky",
+        "Nash",
+        "Babinski",
+        "Kernig",
+        "Brudzinski",
+        "Murphy",
+        "Rinne",
+        "Weber",
+        "Romberg",
+        "Chaddock",
+        "Alzheimer",
+        "Parkinson",
+        "Crohn",
+        "Cushing",
+        "Marfan",
+        "Huntington",
+        "Kawasaki",
+        "Hodgkin",
+        "Graves",
+        "Wells",
+        "Gleason",
+    ]
+)
+"""Names that are those of persons only after a title."""
+
 _NOT_NAMES = frozenset(
     [
         "Hepatitis",
@@ -67,20 +98,8 @@ _NOT_NAMES = frozenset(
         "Staph",
         "Coronary",
         "Modified",
-        "Wells",
-        "Gleason",
         "Framingham",
-        "Chaddock",
-        "Alzheimer",
-        "Parkinson",
-        "Crohn",
-        "Cushing",
         "Lyme",
-        "Marfan",
-        "Huntington",
-        "Kawasaki",
-        "Hodgkin",
-        "Graves",
         "Hispanic",
         "Asian",
         "African",
@@ -139,19 +158,6 @@ _NOT_NAMES = frozenset(
         "Evaluate",
         "Assess",
         "Compare",
-        "Duke",
-        "Glasgow",
-        "Apgar",
-        "Barthel",
-        "Karnofsky",
-        "Nash",
-        "Babinski",
-        "Kernig",
-        "Brudzinski",
-        "Murphy",
-        "Rinne",
-        "Weber",
-        "Romberg",
         "January",
         "February",
         "March",
@@ -269,7 +275,8 @@ def _find_people(folded: str) -> Iterator[Span]:
     names = words("english_given_names.tsv")
     for pattern in (_TITLED, _NAMED):
         for match in pattern.finditer(folded):
-            if not _is_no_name(match[1]) and not begins_term(folded, match.end()):
+            titled_eponym = pattern is _TITLED and match[1].split()[0] in _EPONYMS
+            if (titled_eponym or not _is_no_name(match[1])) and not begins_term(folded, match.end()):
                 yield Span(
                     match.start() if pattern is _TITLED else match.start(1),
                     match.end(),
@@ -292,7 +299,7 @@ def _find_people(folded: str) -> Iterator[Span]:
 
 
 def _is_no_name(name: str) -> bool:
-    return name.split()[0].strip(".") in _NOT_NAMES
+    return name.split()[0].strip(".") in _NOT_NAMES | _EPONYMS
 
 
 def _find_places(folded: str) -> Iterator[Span]:
@@ -303,7 +310,7 @@ def _find_places(folded: str) -> Iterator[Span]:
         for match in pattern.finditer(folded):
             yield Span(match.start(), match.end(), _LABEL[label], "likely", rule)
     for match in _PROVIDER.finditer(folded):
-        if not _NOT_PLACES.match(match[1]) and match[1].split()[0] not in _NOT_NAMES:
+        if not _NOT_PLACES.match(match[1]) and match[1].split()[0] not in _NOT_NAMES | _EPONYMS:
             yield Span(
                 match.start(), match.start() + len(match[0].rstrip()), "HOSPITAL", "likely", "institution:english"
             )

@@ -1,17 +1,20 @@
 """Measures a de-identification against annotated notes: recall by kind, precision, and false alarms."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jmedllm.corpus.deidentify.spans import Span, covered, touches
+from jmedllm.corpus.deidentify.spans import LABELS, Span, covered, touches
 from jmedllm.errors import InputError
 from jmedllm.evaluation.proportions import wilson
 from jmedllm.files import read_jsonl
 
 KEPT = frozenset({"AGE"})
 """Annotated kinds that the program keeps by design: ages below 90."""
+
+KEEP = "keep"
+"""What a label is mapped to if it marks no identifier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,27 +112,46 @@ def share(name: str, count: int, of: int) -> Share:
     return Share(name, count, of, count / of, *wilson(count, of))
 
 
-def read_annotated(path: Path) -> list[AnnotatedText]:
-    """Read lines of JSON with `text` and `spans` of `start`, `end` (characters) and `label`.
+def read_annotated(path: Path, labels: Mapping[str, str] | None = None) -> list[AnnotatedText]:
+    """Read lines of JSON with `text` and `spans` of `start`, `end` (characters), `label`, and maybe their `text`.
+
+    Args:
+        path: the file.
+        labels: our kind for labels of the file, or `KEEP` for those of no identifier.
 
     Raises:
-        InputError: the file cannot be read, or a line has no such keys or a span outside its text.
+        InputError: the file cannot be read or is empty, a line has no such keys, or a span has wrong offsets.
     """
-    return [_annotated(row, f"{path}:{number}") for number, row in read_jsonl(path)]
+    texts = [_annotated(row, f"{path}:{number}", labels or {}) for number, row in read_jsonl(path)]
+    if not texts:
+        raise InputError(f'{path}: no lines; expected lines of JSON with "text" and "spans"')
+    return texts
 
 
-def _annotated(row: dict[str, object], where: str) -> AnnotatedText:
+def unknown_labels(texts: Iterable[AnnotatedText]) -> list[str]:
+    """Return the labels that are none of our kinds."""
+    found = {span.label for each in texts for span in each.spans}
+    return sorted(found - {*LABELS, *KEPT})
+
+
+def _annotated(row: dict[str, object], where: str, labels: Mapping[str, str]) -> AnnotatedText:
     text, spans = row.get("text"), row.get("spans")
     if not isinstance(text, str) or not isinstance(spans, list):
         raise InputError(f'{where}: expected "text" (a string) and "spans" (a list)')
-    found = []
-    for span in spans:
-        start, end, label = (
-            (span.get(key) for key in ("start", "end", "label")) if isinstance(span, dict) else (0,) * 3
+    read = [_span(span, text, where) for span in spans]
+    mapped = [replace(span, label=labels.get(span.label, span.label)) for span in read]
+    return AnnotatedText(text, tuple(span for span in mapped if span.label != KEEP), where)
+
+
+def _span(span: object, text: str, where: str) -> GoldSpan:
+    start, end, label = (span.get(key) for key in ("start", "end", "label")) if isinstance(span, dict) else (None,) * 3
+    if not (type(start) is int and type(end) is int and isinstance(label, str)):
+        raise InputError(f'{where}: each span needs "start" and "end" (integers) and "label" (a string)')
+    if not 0 <= start < end <= len(text):
+        raise InputError(f"{where}: span {start} to {end} is outside the text of {len(text)} characters")
+    said = span.get("text") if isinstance(span, dict) else None
+    if said is not None and said != text[start:end]:
+        raise InputError(
+            f'{where}: span {start} to {end} is not what its "text" says; count characters from 0, not bytes'
         )
-        if not (isinstance(start, int) and isinstance(end, int) and isinstance(label, str)):
-            raise InputError(f'{where}: each span needs "start" and "end" (integers) and "label" (a string)')
-        if not 0 <= start < end <= len(text):
-            raise InputError(f"{where}: span {start} to {end} is outside the text of {len(text)} characters")
-        found.append(GoldSpan(start, end, label))
-    return AnnotatedText(text, tuple(found), where)
+    return GoldSpan(start, end, label)

@@ -11,8 +11,8 @@ from jmedllm.corpus.deidentify.fold import fold_names
 from jmedllm.corpus.deidentify.known_list import COLUMNS, KnownList, read_list
 from jmedllm.corpus.deidentify.known_names import full_spellings, known_name, partial_spellings
 from jmedllm.corpus.deidentify.lexicon import Lexicon
-from jmedllm.corpus.deidentify.names import HAN, TITLE
 from jmedllm.corpus.deidentify.spans import Label, Span
+from jmedllm.corpus.deidentify.titles import HAN, TITLE
 
 _TITLE = re.compile(rf"\s?{TITLE}")
 _HAN = re.compile(HAN)

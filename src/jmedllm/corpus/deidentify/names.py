@@ -6,54 +6,22 @@ from collections.abc import Iterator, Sequence
 
 from jmedllm.corpus.deidentify.lexicon import Lexicon, to_katakana
 from jmedllm.corpus.deidentify.spans import Span
+from jmedllm.corpus.deidentify.titles import HAN, TITLE, is_no_name
 from jmedllm.corpus.deidentify.tokens import Token
 
-HAN = r"[一-龥々〆ヶ\U00020000-\U0003ffff]"
 _KATA = r"[ァ-ヴー]"
 _HIRA = r"[ぁ-ゖー]"
-TITLE = (
-    r"(?:さん|さま|様|氏|先生|医師|Dr\.?|殿|くん|君|ちゃん|看護師|看護主任|師長|主任|薬剤師|技師|教授|准教授"
-    r"|院長|部長|医長|主治医|助産師|保健師|理学療法士|作業療法士"
-    r"|言語聴覚士|栄養士|ケアマネ(?:ジャー|ージャー)?|MSW|PT|OT|ST|Ns\.?|Nrs|夫妻|夫人|所長|病院長|理事長"
-    r"|学長|校長|園長|課長|係長|室長|科長|社長|専務|店長|教諭|保育士|助手|研修医|検査技師|相談員|家)"
-)
 _BEFORE_TITLE = re.compile(
     rf"((?<![一-龥々ァ-ヴーA-Za-z]){HAN}{{1,3}}[ ]?(?:{HAN}{{1,3}}|{_KATA}{{2,6}}|{_HIRA}{{2,6}})?"
     rf"|(?<![一-龥々ァ-ヴーぁ-んA-Za-z])(?:{_KATA}{{2,8}}|{_HIRA}{{2,5}}))\s?"
     rf"(さん|さま(?!で|ざま)|様|氏(?!名)|先生|殿(?!堂)|くん|君|ちゃん|夫人|Dr\.?)(?![一-龥])"
 )
-_NO_NAMES = (
-    r"(?:患者|家族|ご家族|奥|皆|お子|子供|子ども|お客|神|王|仏|本人|ご本人|娘|息子|嫁|婿|妻|夫|父|母|兄|弟|姉"
-    r"|妹|孫|祖父|祖母|叔父|叔母|伯父|伯母|親|両親|義母|義父|長男|次男"
-    r"|三男|長女|次女|三女|主治医|担当|担当医|看護師|看護婦|医師|薬剤師|師長|院長|助産師|保健師|先方|利用者"
-    r"|入所者|職員|研修医|学生|大家|隣|近所|店員|社長|会社|病院|何|多|同|一|別|異|仕"
-    r"|模|有|無|上|下|左|右|前|後|今|昨|今日|昨日|明日|紹介|専門|外来|当直|担任|学校|先|若|外科|内科|整形"
-    r"|眼科|皮膚科|小児科|産科|技師|介護士|ヘルパー|ケアマネ|相談員|各位|関係|業者"
-    r"|貴|殿|両|諸|嬢|坊|赤|お|ご|み|たく|たくさ|じいさ|ばあさ|じい|ばあ|かあ|とう|にい|ねえ|おじ|おば|おかあ"
-    r"|おとう|お母|お父|お兄|お姉|お祖母|お祖父|おばあ|おじい|赤ちゃ|こ|その|この|あの"
-    r"|独歩|侍史|机下|御机下|玉案下|拝啓|敬具|拝復|謹啓|謹言|追伸|御中|皆々|旦那|人|前主治医|前医"
-    r"|花嫁|患児|児|幼児|乳児|被害者|加害者|被検者|被験者|様々|有|王|仏|網目状|喘息|同|多|まち|ひと|だん|えん"
-    r"|せ|ま|と)"
-)
-_NO_NAME_ENDS = (
-    r"(?:患者|家族|主治医|担当医?|看護師|看護婦|医師|薬剤師|[師院校園所部科室課班係]長|助産師|保健師|利用者"
-    r"|入所者|職員|研修医"
-    r"|学生|社長|技師|介護士|ヘルパー|相談員|患児|乳児|被害者|奥|皆|屋|手|主|客)"
-)
-_NOT_A_NAME = re.compile(rf"{_NO_NAMES}|.*{_NO_NAME_ENDS}")
-
-
-def is_no_name(word: str) -> bool:
-    """Return whether a word before a title is that of a role or a relation, or part of another word: 奥様, 多様."""
-    return bool(_NOT_A_NAME.fullmatch(word.strip()))
-
-
 _ROLE = (
     r"(?:主治医|担当医|担当|術者|執刀医?|第?[一二12]?助手|指導医|麻酔科?医?|(?:担当|受持|受け持ち|病棟|外来"
     r"|訪問)?看護師|外回り|器械出し|(?:担当)?薬剤師|読影医?|読影者|診断医|病理医|検査技師"
     r"|記載者?|記録者?|記入者|依頼医|紹介医|提出医|院長|施設長|病棟師長|師長|主任|管理者|責任者|通訳|助産師"
     r"|保健師|研修医|上級医|当直医?|救急隊長|署名|説明者|同席者?|立会人?|承認者|入力者|確認者"
-    r"|病院長|理事長|所長|部長|科長|課長|室長|係長|事務長|技師長|校長|園長|社長|代表|担任|児名|新生児名"
+    r"|漢字(?:氏名)?|病院長|理事長|所長|部長|科長|課長|室長|係長|事務長|技師長|校長|園長|社長|代表|担任|児名|新生児名"
     r"|本人署名|代理人?|代筆者?|通報者|目撃者|同伴者?|付添人?|運転者?|往診医|産業医|校医|嘱託医|細胞検査士"
     r"|臨床検査技師|面談者|対象者|人事|総務|事務|受付|運転|実施者|作成者|発行者|申請者|届出人|世帯主|宛先"
     r"|宛名"
@@ -99,7 +67,7 @@ _PROFESSION_AFTER = re.compile(
     r"|(?:同席|立会|記載|記入|執刀|往診|診察(?!券|室|時)|訪室)"
 )
 _PROFESSION_BEFORE = re.compile(
-    rf"{HAN}(?:{_PROFESSION}|長|隊|者|医)の?(?={HAN})"
+    rf"{HAN}(?:{_PROFESSION}|長|隊|者|医)の?(?={HAN})|(?:病院|センター|医院|クリニック|診療所|科|大学|病棟)の(?={HAN})"
     rf"|(?<![A-Za-z])(?:Ns|Nrs|Dr|PT|OT|ST|MSW|CM|PSW|CE|by)[. ]{{0,2}}(?={HAN})"
 )
 _DUTY = re.compile(
@@ -111,10 +79,12 @@ _KIN_ALONE = re.compile(rf"(?<![一-龥]){_KIN}({HAN})(?=[はがと、。(（])"
 _NO_GIVEN = "親方側系子君様性児宅家達共等他歴型似譲"
 """Characters after a relation that are no name: 母親, 父方, 母子."""
 
+_BEFORE_RELATION = re.compile(rf"(?<![一-龥])({HAN}{{1,3}})(?:様|さん|氏)[（(]{_KIN}[）)]")
 _AT_LINE_START = re.compile(rf"(?m)^[\[【<＜(（]({HAN}{{1,3}})[\]】>＞)）]")
 _KANA_PAIR = re.compile(rf"(?<![ァ-ヴー]){_KATA}{{2,6}}[ ]{_KATA}{{2,6}}(?![ァ-ヴー])")
 _HALF_KANA_NAMED = re.compile(
-    rf"(?:氏名|患者名?|名前|様)[:：]?[ ]?([ｦ-ﾟ]{{2,}}[ ]?[ｦ-ﾟ]{{2,}})|([ｦ-ﾟ]{{2,}}[ ][ｦ-ﾟ]{{2,}})(?=[ "
+    rf"(?:氏名|患者名?|名前|様|ｶﾅ|ﾌﾘｶﾞﾅ|カナ)[:：]?[ ]?([ｦ-ﾟ]{{2,}}[ ]?[ｦ-ﾟ]{{2,}})|(?<![ｦ-ﾟ])((?!ｶﾅ"
+    rf"|ﾌﾘｶﾞﾅ)[ｦ-ﾟ]{{2,}}[ ][ｦ-ﾟ]{{2,}})(?=[ "
     rf"]?[(（]{HAN}|[ ]?(?:様|殿|\d{{1,3}}[歳才]))"
 )
 _RELATIVE = re.compile(
@@ -122,7 +92,7 @@ _RELATIVE = re.compile(
     rf"|くん))(?=[）)、,。\s]|$|[がはをにとも](?!{HAN}?科)|さん|様|氏|ちゃん|くん|君)"
 )
 _QUOTED = re.compile(
-    rf"「({HAN}{{1,3}})(?=[がはとも、](?!{HAN}{{2}}科)|さん|君|くん)"
+    rf"「({HAN}{{1,3}})(?=[がはともに、](?!{HAN}{{2}}科)|さん|君|くん)"
     rf"|(?<![ァ-ヴー])({_KATA}{{2,5}})(?=[（(](?:{_KIN}|友人|中学|高校|大学|職場|同僚|同級生|元夫|元妻|彼氏"
     rf"|彼女|孫))"
 )
@@ -132,6 +102,7 @@ _COMPANION = re.compile(
     rf"|上司|部下|同僚|先輩|後輩|隣人|近所|隣家|隣室|職場|会社|担任|教師|主治医|担当|家主|大家|部長|師長|同室"
     rf"|ヘルパー|ケアマネ)の?(?={HAN})"
 )
+_TIME = re.compile(r"\d:\d\d[ ](?=[一-龥])")
 _OBJECT = re.compile(
     rf"(?:(?<=[をは。、\n])|^)(?={HAN}{{1,3}}が(?:施行|担当|実施|確認|対応|行|執刀|説明|介助|処置|報告|交換"
     rf"|診察|同席|訪問|面談))"
@@ -151,19 +122,24 @@ _BEFORE_NAMES = (
     (_DUTY, "name:duty"),
     (_COMPANION, "name:companion"),
     (_OBJECT, "name:subject"),
+    (_TIME, "name:time"),
     (_SENTENCE_BEGINS, "name:subject"),
 )
 """What comes before a name, in the order of the reports."""
 
+_HIRAGANA_AFTER_KEY = re.compile(
+    rf"(?:氏名|名前|患者名?|利用者名?)[ :：]{{1,3}}((?:{_HIRA}|{_KATA}){{2,6}}[ ](?:{_HIRA}"
+    rf"|{_KATA}){{2,6}})(?=[（(\s、。様])"
+)
 _KANA_AFTER_KEY = re.compile(
     r"(?:氏名|姓名|名前|患者名?|傷病者|受診者|利用者)[:：]\s{0,3}([ァ-ヴー]{3,10}(?:[ "
     r"・][ァ-ヴー]{1,8}){0,2})(?=$|[\s(（、。様])"
 )
 _READING = re.compile(
-    r"[ ]?[(（]([ァ-ヴーぁ-ゖ]{2,8}[ ・]?[ァ-ヴーぁ-ゖ]{1,8}|[A-Z][A-Za-z]+[ ,]{1,2}[A-Z][A-Za-z]+|[ｦ-ﾟ]+[ "
+    r"[ ]?[(（]([ァ-ヴーぁ-ゖ]{1,8}[ ・]?[ァ-ヴーぁ-ゖ]{1,8}|[A-Z][A-Za-z]+[ ,]{1,2}[A-Z][A-Za-z]+|[ｦ-ﾟ]+[ "
     r"]?[ｦ-ﾟ]*)[)）]"
 )
-_HALF_KANA = re.compile(r"[ｦ-ﾟ]{2,}(?:[ ][ｦ-ﾟ]{2,})?")
+_HALF_KANA = re.compile(r"(?<![ｦ-ﾟ])(?!ｶﾅ[ :：]|ﾌﾘｶﾞﾅ)[ｦ-ﾟ]{2,}(?:[ ][ｦ-ﾟ]{2,})?")
 _LATIN_NAME = re.compile(r"(?<![A-Za-z])[A-Z][A-Za-z'-]+(?:(?:,?[ ]|\.[ ]?)[A-Z][A-Za-z'.-]*){1,3}")
 _ROMAJI = re.compile(r"(?:(?:tch|ch|sh|ts|[kgnhbpmr]y|kk|ss|tt|pp|[kgsztdnhbpmrwjfy])?[aiueo]h?|n(?![aiueoy]))+")
 """Syllables of Japanese names in Latin letters."""
@@ -194,6 +170,8 @@ def find_names(folded: str, tokens: Sequence[Token], names: Lexicon) -> Iterator
             yield Span(start, match.end(1), "NAME", "certain", "name:title")
     for match in _AFTER_ROLE.finditer(folded):
         yield from _after_role(match, names, tokens)
+    for match in _HIRAGANA_AFTER_KEY.finditer(folded):
+        yield Span(match.start(1), match.end(1), "NAME", "certain", "name:kana")
     for match in _KANA_AFTER_KEY.finditer(folded):
         yield Span(match.start(1), match.start(1) + len(match[1].rstrip()), "NAME", "certain", "name:kana")
     for match in _SPREAD.finditer(folded):
@@ -238,6 +216,9 @@ def _in_dictionary(folded: str, tokens: Sequence[Token], names: Lexicon) -> Iter
     for match in _KIN_ALONE.finditer(folded):
         if match[1] in names.given and match[1] not in _NO_GIVEN:
             yield Span(match.start(1), match.end(1), "NAME", "likely", "name:relative")
+    for match in _BEFORE_RELATION.finditer(folded):
+        if not is_no_name(match[1]):
+            yield Span(match.start(1), match.end(1), "NAME", "certain", "name:title")
     for match in _AT_LINE_START.finditer(folded):
         if match[1] in names.surnames:
             yield Span(match.start(1), match.end(1), "NAME", "likely", "name:speaker")
@@ -354,6 +335,8 @@ def _may_be_name(word: str, names: Lexicon, start: int, tokens: Sequence[Token],
     if family and (family == len(bare) or bare[family:] in names.given or colon):
         return True
     if bare in names.given and len(bare) > 1:
+        return True
+    if family and " " not in word and len(bare) > 1 and is_like_name(start, start + len(word), tokens, names):
         return True
     inside = [
         each for each in tokens if each.start < start + len(word) and each.end > start and not each.text.isspace()
