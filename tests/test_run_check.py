@@ -10,7 +10,7 @@ import pytest
 
 from conftest import Cli, write_questions
 from jmedllm.files import locked
-from jmedllm.models.backends.openai.server import KEYS
+from jmedllm.named_server import KEY_ENV
 from jmedllm.run_state import _differing
 from jmedllm.training.examples import filter_by_length
 from jmedllm.training.packing import TrainingSample
@@ -237,8 +237,7 @@ def test_an_earlier_run_in_the_directory_is_compared(cli: Cli, here: Path, tiny_
 def test_what_a_run_would_refuse(
     cli: Cli, here: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, text: str, problem: str
 ) -> None:
-    for name in KEYS:
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv(KEY_ENV, raising=False)
     (here / "empty").mkdir()
     (here / "empty" / "blank.txt").write_text("\n\n", encoding="utf-8")
     code, _, errors = cli("run", write(here, tiny_model, text), "--check")
