@@ -13,7 +13,7 @@ from jmedllm import launcher
 from jmedllm.errors import InputError
 
 WORKER = """
-import os, sys, time
+import os, signal, sys
 sys.path[:0] = os.environ["PYTHONPATH"].split(os.pathsep)
 from jmedllm.processes import is_reporting, rank
 own, words = rank().global_rank, sys.argv[1:]
@@ -24,6 +24,7 @@ if words[own] == "waits":
 elif words[own] == "is killed":
     os.kill(os.getpid(), 9)
 else:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher may end it now
     if words[own] != "0" and is_reporting():
         print("error of one process", flush=True)
     sys.exit(int(words[own]))

@@ -66,7 +66,7 @@ def in_a_callback(number: int) -> None:
 
     signals.sys.unraisablehook = signals._raise_later  # pytest has its own
     Dropped()
-    time.sleep(3)
+    time.sleep(60)  # which the signal ends
 
 
 @pytest.mark.parametrize("number", LINES, ids=lambda number: signal.Signals(number).name)

@@ -63,7 +63,7 @@ def announce(url: str, what: str, options: ClientOptions, key: str | None) -> No
     offline.allow(url, what)
     if options.proxy is not None:
         offline.allow(options.proxy, f"{what} through the proxy")
-    if key is not None and urlsplit(url).scheme == "http" and not is_loopback(url):
+    if key is not None and urlsplit(url).scheme == "http" and not offline.is_loopback(url):
         notice(f"{url}: http sends the key and the {what} unencrypted; use https outside a network that you trust")
 
 
@@ -115,12 +115,6 @@ def parse_proxy(url: str) -> str:
     if not url.startswith("http://") or not host:
         raise InputError(f"--proxy {_without_password(url)!r}: give an address such as http://proxy.example:3128")
     return url.rstrip("/")
-
-
-def is_loopback(url: str) -> bool:
-    """Return whether a server is on this machine."""
-    host = urlsplit(url).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _without_password(url: str) -> str:

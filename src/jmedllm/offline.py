@@ -204,6 +204,11 @@ def _number(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return None
 
 
+def is_loopback(url_or_host: str) -> bool:
+    """Return whether an address or a host is on the loopback interface, without a look-up."""
+    return _is_loopback(_host_of(url_or_host))
+
+
 def _is_loopback(host: str) -> bool:
     number = _number(host)
     return host.lower() == "localhost" if number is None else number.is_loopback

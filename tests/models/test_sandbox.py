@@ -96,7 +96,10 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", TOO_MUCH)
-def test_a_template_that_produces_too_much_is_refused_before_it_does(name: str) -> None:
+def test_a_template_that_produces_too_much_is_refused_before_it_does(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "MOST_SECONDS", 60.0)  # a slow machine needs longer for the same amount
     with pytest.raises(TemplateLimitError) as error:
         render(TOO_MUCH[name], USER, {})
     assert (
@@ -109,6 +112,7 @@ def test_a_template_that_runs_too_long_is_refused(name: str, monkeypatch: pytest
     monkeypatch.setattr(sandbox, "MOST_SECONDS", 0.05)
     with pytest.raises(TemplateLimitError, match=r"^the model's chat template runs for more than 0.05 seconds; use"):
         render(TOO_LONG[name], USER, {})
+    monkeypatch.undo()
     assert render("{{ messages[0].content }}", USER, {}) == "高血圧とは?"
 
 

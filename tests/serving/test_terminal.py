@@ -141,6 +141,7 @@ def test_the_key_of_this_machine_goes_nowhere_else(tmp_path: Path, monkeypatch: 
     assert key_for("http://127.0.0.1:8080", None, default) == "our key"
     assert key_for("http://127.0.0.1:8080", None, named) == "theirs"
     assert key_for("http://example.com", None, default) is None
+    assert key_for("http://127.0.0.1.example.com", None, default) is None
     monkeypatch.setenv("JMEDLLM_API_KEY", "mine")
     assert key_for("http://example.com", None, default) == "mine"
     assert key_for("http://127.0.0.1:8080", None, default) == "our key"

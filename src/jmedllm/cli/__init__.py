@@ -39,7 +39,7 @@ from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.files import create_private_files
 from jmedllm.output import protect_streams, redact, visible
 from jmedllm.processes import is_reporting
-from jmedllm.signals import Terminated, exit_code, handle_signals, last_line, signals_first
+from jmedllm.signals import Terminated, blocked_signals, exit_code, handle_signals, last_line, signals_first
 
 app = typer.Typer(
     cls=Group,
@@ -180,9 +180,10 @@ def _end(code: int, *messages: str) -> NoReturn:
     refused = offline.blocked()
     more = f" and {len(refused) - 1:,} more" if len(refused) > 1 else ""
     lines = [*messages, *([_REFUSED.format(refused[0] + more)] if refused else [])]
-    if lines and is_reporting():
-        for line in lines:
-            typer.secho(f"error: {visible(redact(line))}", err=True, fg="red")
+    with blocked_signals():  # a launcher may end this process before it has printed what it alone reports
+        if lines and is_reporting():
+            for line in lines:
+                typer.secho(f"error: {visible(redact(line))}", err=True, fg="red")
     sys.exit(2 if refused else code)
 
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from jmedllm.cli.options import AsJson
+
 
 def audit(
     advisories: Annotated[
@@ -24,7 +26,7 @@ def audit(
             show_default="installed packages",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List known security advisories of the packages, from a file."""
     from jmedllm.bundle.advisories import find_advisories, read_advisories

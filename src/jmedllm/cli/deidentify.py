@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from jmedllm.cli.ending import print_ending
+from jmedllm.cli.options import AsJson
 from jmedllm.errors import InputError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def corpus_deidentify(
             show_default="none",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Replace names, dates, places and numbers in clinical text."""
     from jmedllm.corpus.deidentify.lexicon import lexicon

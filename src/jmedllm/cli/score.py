@@ -12,7 +12,7 @@ from jmedllm.cli.options import (
     SCORER_NAMES,
     AsJson,
     Judge,
-    KeyEnv,
+    JudgeKeyEnv,
     Map,
     MaxReply,
     Proxy,
@@ -134,7 +134,7 @@ def score(
     skip_invalid: SkipInvalid = False,
     strict_letters: StrictLetters = False,
     judge: Judge = None,
-    key_env: KeyEnv = "JMEDLLM_API_KEY",
+    judge_key_env: JudgeKeyEnv = "JMEDLLM_API_KEY",
     proxy: Proxy = None,
     timeout: Timeout = None,
     max_reply: MaxReply = 16,
@@ -160,7 +160,7 @@ def score(
 
     read_options = ReadOptions(tuple(question_map(columns).items()), skip_invalid and questions is not None)
     asked = QuestionSet(benchmark, questions, language, data or Path("data"), year, selection, read_options)
-    client = client_options(key_env, proxy, timeout, max_reply)
+    client = client_options(judge_key_env, proxy, timeout, max_reply)
     options = _Recorded(columns_of_responses, skip_invalid, strict_letters, judge, client, items, as_json)
     _score_files(paths, split(scorer or "answer"), asked, options)
 

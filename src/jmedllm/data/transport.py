@@ -8,8 +8,8 @@ from urllib.request import url2pathname
 
 from jmedllm.errors import InputError
 from jmedllm.http_client import TEMPORARY, Limits, RedirectError, RefusedReplyError, ask
-from jmedllm.named_server import ClientOptions, is_loopback
-from jmedllm.offline import allow
+from jmedllm.named_server import ClientOptions
+from jmedllm.offline import allow, is_loopback
 
 PAUSES = (1.0, 4.0, 15.0)
 """Seconds to wait before each further attempt after a temporary error."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from jmedllm.errors import InputError
 from jmedllm.http_client import TEMPORARY, Limits, Reply, ask, parse_json
-from jmedllm.named_server import KEY_ENV, ClientOptions, is_loopback
+from jmedllm.named_server import KEY_ENV, ClientOptions
+from jmedllm.offline import is_loopback
 from jmedllm.output import keep_secret, redact
 
 _LIST_S, ANSWER_S = 60.0, 3600.0

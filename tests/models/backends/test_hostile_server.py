@@ -176,6 +176,7 @@ def test_eight_attacks_at_once_lose_nothing_that_was_answered(cli: Cli, tmp_path
     answered = len(read_samples(kept)) if kept.exists() else 0  # 2, unless this machine was too busy
     with attacking(said("c")) as server:
         asked[asked.index("--server") + 1] = f"{server.url}/v1"
+        asked[asked.index("--timeout") + 1] = 60
         code, output, errors = cli(*asked)
         assert code == 0, errors
         assert sum(request.startswith("POST") for request in server.seen) == 20 - answered

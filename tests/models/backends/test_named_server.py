@@ -150,7 +150,7 @@ def test_https_goes_through_a_tunnel() -> None:
     with (
         attacking(cut(b"HTTP/1.1 502 No\r\n\r\n")) as proxy,
         pytest.raises(UnreachableError, match="502 No"),
-        ask("https://server.example/v1", b"{}", {"Authorization": KEY}, Limits(5), proxy=proxy.url),
+        ask("https://server.example/v1", b"{}", {"Authorization": KEY}, Limits(60), proxy=proxy.url),
     ):
         pass
     assert proxy.seen[0].startswith("CONNECT server.example:443 HTTP/1.")
