@@ -36,6 +36,11 @@ def datagram(address: tuple[str, int]) -> None:
         sender.sendto(b"x", address)
 
 
+def listening_without_address() -> None:
+    with socket.socket() as listener:
+        listener.listen()
+
+
 def message(address: tuple[str, int]) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.sendmsg([b"x"], [], 0, address)
@@ -91,6 +96,11 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "own address by a route": (lambda: connected(V4, UDP, ("192.0.2.1", 80)), "connect to 192.0.2.1:80"),
     "datagram": (lambda: datagram(("192.0.2.1", 53)), "send to 192.0.2.1:53"),
     "name server of this machine": (lambda: datagram(("127.0.0.53", 53)), "send to 127.0.0.53:53"),
+    "datagram to a name": (lambda: datagram(("hospital.example", 514)), "send to hospital.example:514"),
+    "message to a name": (lambda: message(("hospital.example", 514)), "send to hospital.example:514"),
+    "name without a look-up": (lambda: connected(V4, TCP, ("hospital.example", 9)), "connect to hospital.example:9"),
+    "listening as a name": (lambda: bound(V4, ("hospital.example", 0)), "listen on hospital.example:0"),
+    "listening without an address": (listening_without_address, "listen on 0.0.0.0:0"),
     "message": (lambda: message(("192.0.2.1", 53)), "send to 192.0.2.1:53"),
     "all interfaces": (lambda: bound(V4, ("", 0)), "listen on all interfaces:0"),
     "all interfaces of IPv6": (lambda: bound(V6, ("::", 0)), "listen on :::0"),
@@ -161,6 +171,30 @@ def test_names_of_the_hosts_file_are_looked_up_without_a_name_server(
         assert not offline._may_look_up(name)
     assert offline._may_look_up_backwards("127.0.0.1")
     assert not offline._may_look_up_backwards("::ffff:127.0.0.1"), "the file has it in another form"
+
+
+@pytest.mark.usefixtures("hook")
+def test_a_name_of_the_hosts_file_is_connected_only_if_it_is_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.1.1 ward7\n192.0.2.4 archive both # a server\n::1 both\n", encoding="utf-8")
+    monkeypatch.setattr(offline, "_HOSTS", hosts)
+    with socket.socket() as sender:
+        found = {
+            name: offline._may_connect(sender, (name, 104)) for name in ("ward7", "WARD7.", "archive", "both", "x")
+        }
+    assert found == {"ward7": True, "WARD7.": True, "archive": False, "both": False, "x": False}
+
+
+@pytest.mark.parametrize("value", ["", "1", "true", "[]", "{}", '{"record": 5, "allowed": 1}'])
+def test_a_users_own_value_of_the_variable_is_no_hook_of_a_parent(value: str) -> None:
+    code = (
+        "import jmedllm; from jmedllm import offline; offline.install(); print(offline._is_owner); offline.uninstall()"
+    )
+    environment = os.environ | {"JMEDLLM_OFFLINE": value}
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
+    assert said.stdout == "True\n"
 
 
 @pytest.mark.usefixtures("hook")

@@ -84,7 +84,7 @@ _is_installed = False
 def set_variables() -> None:
     """Set the environment variables that keep libraries offline, and install the hook in a child process of ours."""
     os.environ.update(VARIABLES)
-    if _STATE in os.environ:
+    if _handed_down() is not None:
         install()
 
 
@@ -98,10 +98,10 @@ def install() -> None:
         return  # a child process, which installed it when it imported jmedllm
     uninstall()
     _blocked.clear()
-    if _STATE in os.environ:
-        state = json.loads(os.environ[_STATE])
-        _record = Path(state["record"])
-        for host in state["allowed"]:
+    handed = _handed_down()
+    if handed is not None:
+        _record = Path(handed[0])
+        for host in handed[1]:
             _add(host)
     else:
         # The name cannot be guessed; the file is created when something is refused.
@@ -109,6 +109,7 @@ def install() -> None:
         _is_owner = True
         _publish()
     if not _is_installed:
+        _announce_names()
         sys.addaudithook(_hook)
         _is_installed = True
 
@@ -136,7 +137,7 @@ def allow(url_or_host: str, what: str) -> None:
         what: what is sent there, such as `questions`; it is part of the printed line.
     """
     host = _host_of(url_or_host)
-    if _is_loopback(host) or host in _allowed:
+    if _stays_here(host) or host in _allowed:
         return
     _add(host)
     if _is_owner:
@@ -161,6 +162,53 @@ def _add(host: str) -> None:
 
 def _publish() -> None:
     os.environ[_STATE] = json.dumps({"record": str(_record), "allowed": sorted(_allowed)})
+
+
+def _handed_down() -> tuple[str, list[str]] | None:
+    """Return the record and the allowed hosts of the parent process; None if it has no hook.
+
+    A user may have given the variable a value, such as 1: the command then installs a hook of its own.
+    """
+    with suppress(ValueError, TypeError, KeyError):
+        state = json.loads(os.environ[_STATE])
+        record, allowed = state["record"], state["allowed"]
+        if isinstance(record, str) and isinstance(allowed, list) and all(isinstance(each, str) for each in allowed):
+            return record, allowed
+    return None
+
+
+def _announce_names() -> None:
+    """Let methods of sockets announce what Python does not: a name before it is looked up, and a port of no address.
+
+    Python looks up the name in `connect(("host.example", 443))` before it calls the hook, and listens on all
+    interfaces if a socket was bound to none.
+    """
+    for method, (event, position) in _METHODS.items():
+        setattr(socket.socket, method, _announcing(getattr(socket.socket, method), event, position))
+
+
+def _announcing(method: Callable[..., Any], event: str, position: int | None) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def announcing(sock: socket.socket, *arguments: Any) -> Any:
+        if _is_internet(sock):
+            if position is None:
+                sys.audit(event, sock, sock.getsockname())
+            elif arguments[position:] and isinstance(address := arguments[position], tuple) and len(address) > 1:
+                sys.audit(event, sock, address)
+        return method(sock, *arguments)
+
+    return announcing
+
+
+_METHODS: dict[str, tuple[str, int | None]] = {
+    "connect": ("socket.connect", 0),
+    "connect_ex": ("socket.connect", 0),
+    "bind": ("socket.bind", 0),
+    "sendto": ("socket.sendto", -1),
+    "sendmsg": ("socket.sendmsg", 3),
+    "listen": ("socket.bind", None),
+}
+"""Methods of sockets, the event that they announce, and the argument that is an address; None for the socket's own."""
 
 
 def _host_of(url_or_host: str) -> str:
@@ -205,8 +253,14 @@ def _number(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def is_loopback(url_or_host: str) -> bool:
-    """Return whether an address or a host is on the loopback interface, without a look-up."""
-    return _is_loopback(_host_of(url_or_host))
+    """Return whether a connection to an address or a host stays on this machine, without a look-up."""
+    return _stays_here(_host_of(url_or_host))
+
+
+def _stays_here(host: str) -> bool:
+    number = _number(host)
+    # Linux takes the unspecified address as this machine.
+    return _is_loopback(host) or (number is not None and number.is_unspecified)
 
 
 def _is_loopback(host: str) -> bool:
@@ -214,13 +268,22 @@ def _is_loopback(host: str) -> bool:
     return host.lower() == "localhost" if number is None else number.is_loopback
 
 
-def _names_in_hosts_file() -> set[str]:
-    """Return the names and numbers that this machine knows without a name server."""
+def _hosts_file() -> list[list[str]]:
+    """Return the lines of the file of hosts: a number, and its names, which need no name server."""
     try:
         lines = _HOSTS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return set()
-    return {word.lower() for line in lines for word in line.partition("#")[0].split()}
+        return []
+    return [words for line in lines if (words := line.partition("#")[0].lower().split())]
+
+
+def _is_in_hosts_file(name: str) -> bool:
+    return any(name in words for words in _hosts_file())
+
+
+def _is_name_of_this_machine(name: str) -> bool:
+    numbers = [words[0] for words in _hosts_file() if name in words[1:]]
+    return bool(numbers) and all(map(_is_loopback, numbers))
 
 
 def _may_connect(sock: Any, address: Any) -> bool:
@@ -231,10 +294,8 @@ def _may_connect(sock: Any, address: Any) -> bool:
     host = _text(address[0])
     if address[1] == _NAME_SERVER_PORT and not _is_allowed(host):
         return False  # a name server on this machine asks others
-    number = _number(host)
-    # Linux takes the unspecified address as this machine.
-    is_here = _is_loopback(host) or (number is not None and number.is_unspecified)
-    return is_here or host == "" or host in _addresses or _is_allowed(host) or (number is None and _may_look_up(host))
+    is_here = _stays_here(host) or host == "" or _is_name_of_this_machine(host.lower().rstrip("."))
+    return is_here or host in _addresses or _is_allowed(host)
 
 
 def _may_bind(sock: Any, address: Any) -> bool:
@@ -249,12 +310,12 @@ def _may_look_up(host: Any, *_: Any) -> bool:
         return True
     name = _text(host)
     known = _number(name) is not None or _is_loopback(name) or name == ""
-    return known or _is_allowed(name) or name.lower().rstrip(".") in _names_in_hosts_file()
+    return known or _is_allowed(name) or _is_in_hosts_file(name.lower().rstrip("."))
 
 
 def _may_look_up_backwards(host: Any) -> bool:
     name = _text(host[0] if isinstance(host, tuple) else host)
-    return name.lower() == "localhost" or name.lower() in _names_in_hosts_file()
+    return name.lower() == "localhost" or _is_in_hosts_file(name.lower())
 
 
 def _is_internet(sock: Any) -> bool:

@@ -13,6 +13,7 @@ from jmedllm.http_client import Limits, UnreachableError, ask
 from jmedllm.models.backends.base import GenerationConfig, Request
 from jmedllm.models.backends.openai.server import connect
 from jmedllm.named_server import ClientOptions, parse_proxy, parse_server
+from jmedllm.offline import is_loopback
 from jmedllm.output import redact
 from jmedllm.serving.client import ChatClient
 
@@ -112,6 +113,19 @@ def test_an_unencrypted_key_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert "note: http://10.255.255.1/v1: http sends the key and the questions unencrypted" in errors
     connect("http://127.0.0.1:9/v1", "m", chat=False)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        *((each, True) for each in ("127.0.0.1", "127.1", "localhost", "LocalHost", "[::1]", "[::ffff:127.0.0.1]")),
+        *((each, True) for each in ("0.0.0.0", "2130706433")),
+        *((each, False) for each in ("127.evil.example", "127.0.0.1.evil.example", "localhost.evil.example")),
+        *((each, False) for each in ("192.0.2.1", "[::ffff:192.0.2.1]", "1270.0.0.1")),
+    ],
+)
+def test_only_a_server_of_this_machine_gets_its_key(host: str, here: bool) -> None:
+    assert is_loopback(f"http://{host}:8080/v1") is here
 
 
 ADDRESSES = {
