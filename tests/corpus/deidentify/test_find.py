@@ -1,5 +1,6 @@
 """Names and institutions in sentences, with the dictionary and the model."""
 
+import cProfile
 import hashlib
 import importlib
 import json
@@ -15,6 +16,7 @@ from jmedllm.corpus.deidentify.evaluate import AnnotatedText, GoldSpan, evaluate
 from jmedllm.corpus.deidentify.find import find
 from jmedllm.corpus.deidentify.known import read_known
 from jmedllm.corpus.deidentify.lexicon import lexicon
+from jmedllm.corpus.deidentify.tokens import tokenize, touching
 from jmedllm.errors import InputError
 
 
@@ -209,3 +211,22 @@ def test_training_gives_the_same_bytes_twice(tmp_path: Path, monkeypatch: pytest
     training = importlib.import_module("train_deidentification")
     digests = {training.train(training.notes(3, 200), 5, tmp_path / f"{run}.crfsuite") for run in range(2)}
     assert len(digests) == 1
+
+
+def test_words_beside_a_place_are_those_that_a_look_at_all_finds() -> None:
+    tokens = tokenize("佐藤花子さんは、豊橋市民病院の\n鈴木先生へ")
+    for start in range(tokens[-1].end + 1):
+        for end in range(start, tokens[-1].end + 1):
+            assert list(touching(tokens, start, end)) == [t for t in tokens if t.end >= start and t.start <= end]
+
+
+@pytest.mark.parametrize("text", ["病院", "佐藤さん川崎病、"])
+def test_a_text_that_repeats_takes_no_more_work_for_each_character_when_it_is_longer(text: str) -> None:
+    assert _calls(text * (8000 // len(text))) < 6 * _calls(text * (2000 // len(text)))
+
+
+def _calls(text: str) -> int:
+    """Count the function calls, since a measurement of time depends on the machine."""
+    profile = cProfile.Profile()
+    profile.runcall(find, text)
+    return sum(entry.callcount for entry in profile.getstats())

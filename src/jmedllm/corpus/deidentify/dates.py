@@ -104,7 +104,7 @@ _RULES: tuple[tuple[str, Confidence, str], ...] = (
     ("day-first-numbers", "certain", rf"(?<![\d./-]){_DAY}([./-]){_MONTH}\1(?:19|20)\d\d(?![\d/-])"),
 )
 _PATTERNS = tuple((name, confidence, re.compile(pattern)) for name, confidence, pattern in _RULES)
-_LINE_DATE = re.compile(rf"(?m)^\s*({_MONTH}/{_DAY})(?![\d/])(?=\s|[:：(（]|$)")
+_LINE_DATE = re.compile(rf"(?m)^[^\S\n]*({_MONTH}/{_DAY})(?![\d/])(?=\s|[:：(（]|$)")
 _AGES = re.compile(
     r"(?<![\d.])(?:満\s?)?(?:9\d|1[0-2]\d)\s?(?:歳|才|さい|[- ]?(?:years?|yrs?)[- ]old|[- ]?y/?o\b)"
     r"|満?(?:九十[一二三四五六七八九]?|百[一二]?十?[一二三四五六七八九]?)(?:歳|才)"

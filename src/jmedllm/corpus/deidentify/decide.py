@@ -11,7 +11,7 @@ from jmedllm.corpus.deidentify.lexicon import Lexicon
 from jmedllm.corpus.deidentify.names import ROLE_BEFORE, is_common, readings
 from jmedllm.corpus.deidentify.spans import Span, resolve
 from jmedllm.corpus.deidentify.titles import HAN, TITLE, is_no_name
-from jmedllm.corpus.deidentify.tokens import Token
+from jmedllm.corpus.deidentify.tokens import Token, touching
 
 _TITLE = re.compile(rf"\s?{TITLE}")
 _REST_OF_NAME = re.compile(rf"({HAN}{{1,2}})(?=$|[\s、。，()（）/／・\]】」:：]|{TITLE}|の)")
@@ -126,9 +126,14 @@ def _is_plausible(folded: str, tokens: Sequence[Token], span: Span, names: Lexic
         return False
     if len(text) == 1 and not titled:
         return False
-    if not titled and text not in names.surnames | names.given and is_common(span.start, span.end, tokens):
+    if (
+        not titled
+        and text not in names.surnames
+        and text not in names.given
+        and is_common(span.start, span.end, tokens)
+    ):
         return False
-    if re.fullmatch(r"[ぁ-ゖー]+", text) and not titled and any(each.start < span.end < each.end for each in tokens):
+    if re.fullmatch(r"[ぁ-ゖー]+", text) and not titled and _ends_inside_word(span.end, tokens):
         return False
     if text[-1] in ",、" or not text.strip() or is_no_name(text) or PREFECTURE.match(text):
         return False
@@ -145,7 +150,11 @@ def _is_plausible(folded: str, tokens: Sequence[Token], span: Span, names: Lexic
         return True
     if titled and text not in names.surnames:
         return False  # the word of a duty before that of a profession: 照会薬剤師
-    inside = [each for each in tokens if each.start < span.end and span.start < each.end and not each.text.isspace()]
+    inside = [
+        each
+        for each in touching(tokens, span.start, span.end)
+        if each.start < span.end and span.start < each.end and not each.text.isspace()
+    ]
     family = names.longest(text, 0, names.surnames)
     if re.fullmatch(r"[ァ-ヴー ]+", text):
         return text in names.surnames or text in names.given or text[family:].strip() in names.given
@@ -158,6 +167,10 @@ def _is_plausible(folded: str, tokens: Sequence[Token], span: Span, names: Lexic
             for each in inside
         )
     )
+
+
+def _ends_inside_word(end: int, tokens: Sequence[Token]) -> bool:
+    return any(each.start < end < each.end for each in touching(tokens, end, end))
 
 
 def parts(name: str, names: Lexicon) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """Separates the names of diseases, signs, tests and procedures from those of persons: 川崎病, Billroth I法."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -37,7 +38,7 @@ def _patterns() -> tuple["re.Pattern[str]", "re.Pattern[str]"]:
 
 
 def eponyms(folded: str) -> list[tuple[int, int]]:
-    """Return (start, end) of the listed eponyms in a text."""
+    """Return (start, end) of the listed eponyms in a text: disjoint, in order."""
     return [match.span() for match in _patterns()[0].finditer(folded)]
 
 
@@ -48,4 +49,5 @@ def begins_term(folded: str, end: int) -> bool:
 
 def is_term(folded: str, start: int, end: int, terms: Sequence[tuple[int, int]]) -> bool:
     """Return whether characters `start` to `end` are part of a medical term: of a listed one, or by what follows."""
-    return any(first <= start and end <= last for first, last in terms) or begins_term(folded, end)
+    at = bisect_right(terms, start, key=lambda each: each[0]) - 1
+    return (at >= 0 and end <= terms[at][1]) or begins_term(folded, end)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from jmedllm.corpus.deidentify.addresses import municipality_at, short_municipalities
 from jmedllm.corpus.deidentify.lexicon import Lexicon
 from jmedllm.corpus.deidentify.spans import Label, Span
-from jmedllm.corpus.deidentify.tokens import Token
+from jmedllm.corpus.deidentify.tokens import Token, touching
 
 _LEGAL = (
     r"(?:(?:特定|社会)?医療法人(?:社団|財団)?|社会福祉法人|独立行政法人|地方独立行政法人|国立研究開発法人"
@@ -106,6 +106,9 @@ _KANJI = re.compile(r"[一-龥々]")
 _LATIN_BEFORE = re.compile(r"[A-Za-z][A-Za-z&'.-]* $")
 """The last word before Clinic in Latin letters."""
 
+_LONGEST_NAME = 100
+"""Characters of the name after the kind of a home or a station."""
+
 _HIRAGANA_BEFORE = re.compile(r"[ぁ-ゖ]{2,}$")
 
 
@@ -190,17 +193,18 @@ def _name_start(folded: str, tokens: Sequence[Token], end: int, names: Lexicon) 
     if run:
         # Words of kana are cut anyhow by the dictionary: にすやま眼科. A reading of the lists is a surname.
         # 近くの眼科 has none: its first kana ends a word that begins in kanji.
+        near = touching(tokens, run.start(), end)
         first = run.start() + bool(_KANJI.match(folded[run.start() - 1 : run.start()]))
-        words = {each.start for each in tokens if each.end == end and each.part == "名詞" and end - each.start > 2}
+        words = {each.start for each in near if each.end == end and each.part == "名詞" and end - each.start > 2}
         known = (at for at in range(first, end - 1) if folded[at:end] in names.surnames or at in words)
         begins = run.start() == 0 or bool(_ENDS_NAME.match(folded[run.start() - 1]))
-        verbal = any(each.start == run.start() and each.part in _OUTSIDE for each in tokens)
+        verbal = any(each.start == run.start() and each.part in _OUTSIDE for each in near)
         return next(known, run.start() if begins and not verbal and end - run.start() > 2 else end)
     latin = _LATIN_BEFORE.search(folded, max(0, end - 40), end)
     end = latin.start() if latin else end
-    whole = next((each for each in tokens if each.start < end < each.end), None)
+    whole = next((each for each in touching(tokens, end, end) if each.start < end < each.end), None)
     start = whole.start if whole and not _ENDS_NAME.search(whole.text) else end
-    for token in reversed([each for each in tokens if end - 40 < each.end <= start]):
+    for token in reversed([each for each in touching(tokens, end - 40, start) if end - 40 < each.end <= start]):
         if token.end < start or _ENDS_NAME.search(token.text) or token.part in _OUTSIDE:
             break
         if token.part == "助詞" and token.text not in ("の", "と", "ノ", "ヶ", "ケ"):
@@ -215,7 +219,7 @@ def _name_start(folded: str, tokens: Sequence[Token], end: int, names: Lexicon) 
 
 def _name_end(folded: str, tokens: Sequence[Token], start: int) -> int:
     end = start
-    for token in tokens:
+    for token in touching(tokens, start, start + _LONGEST_NAME):
         if token.start < start:
             continue
         if (
@@ -230,12 +234,13 @@ def _name_end(folded: str, tokens: Sequence[Token], start: int) -> int:
 
 def _is_proper(core: str, start: int, end: int, tokens: Sequence[Token], names: Lexicon) -> bool:
     """Return whether a name has a proper noun, an unknown word or a municipality in it."""
-    inside = [each for each in tokens if each.start >= start and each.end <= end]
+    near = touching(tokens, start, end)
+    inside = [each for each in near if each.start >= start and each.end <= end]
     return bool(core) and (
         core in names.surnames
         or (bare := _MIDDLE.sub("", core)) in names.surnames
         or bare in short_municipalities()
-        or any(each.start <= start and end < each.end and each.kind in _PROPER for each in tokens)
+        or any(each.start <= start and end < each.end and each.kind in _PROPER for each in near)
         or any(each.kind in _PROPER or (each.unknown and len(each.text) > 1) for each in inside)
         or municipality_at(core, len(core)) is not None
     )
@@ -244,7 +249,7 @@ def _is_proper(core: str, start: int, end: int, tokens: Sequence[Token], names: 
 def _is_made_up(folded: str, start: int, end: int, tokens: Sequence[Token]) -> bool:
     """Return whether a word before 医院 names one: katakana, hiragana after a sign, or kanji that are no word."""
     core = folded[start:end]
-    inside = [each for each in tokens if each.start >= start and each.end <= end]
+    inside = [each for each in touching(tokens, start, end) if each.start >= start and each.end <= end]
     return bool(
         re.fullmatch(r"[ァ-ヴー]{2,}", core)
         or (re.fullmatch(r"[ぁ-ゖー]{2,}", core) and (start == 0 or _ENDS_NAME.match(folded[start - 1])))

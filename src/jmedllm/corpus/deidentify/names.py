@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from jmedllm.corpus.deidentify.lexicon import Lexicon, to_katakana
 from jmedllm.corpus.deidentify.spans import Span
 from jmedllm.corpus.deidentify.titles import HAN, TITLE, is_no_name
-from jmedllm.corpus.deidentify.tokens import Token
+from jmedllm.corpus.deidentify.tokens import Token, touching
 
 _KATA = r"[ァ-ヴー]"
 _HIRA = r"[ぁ-ゖー]"
@@ -271,7 +271,7 @@ def _is_list_of_names(folded: str, found: Sequence[tuple[int, int]], places: set
 def is_like_name(start: int, end: int, tokens: Sequence[Token], names: Lexicon) -> bool:
     """Return whether a word is a given or full name: of the lists, or of no words of the dictionary that are longer
     than one character."""
-    inside = [each for each in tokens if each.start < end and start < each.end]
+    inside = [each for each in touching(tokens, start, end) if each.start < end and start < each.end]
     if any(each.start <= start and end <= each.end and _is_word(each) for each in inside):
         return False
     text = "".join(each.text for each in inside)
@@ -339,7 +339,9 @@ def _may_be_name(word: str, names: Lexicon, start: int, tokens: Sequence[Token],
     if family and " " not in word and len(bare) > 1 and is_like_name(start, start + len(word), tokens, names):
         return True
     inside = [
-        each for each in tokens if each.start < start + len(word) and each.end > start and not each.text.isspace()
+        each
+        for each in touching(tokens, start, start + len(word))
+        if each.start < start + len(word) and each.end > start and not each.text.isspace()
     ]
     return bool(inside) and (
         all(each.kind in ("姓", "名") for each in inside)
@@ -352,7 +354,7 @@ def is_common(start: int, end: int, tokens: Sequence[Token]) -> bool:
     """Return whether a word is one that the dictionary has, and no name there."""
     return any(
         each.start <= start and each.end >= end and each.kind not in ("姓", "名") and not each.unknown
-        for each in tokens
+        for each in touching(tokens, start, end)
     )
 
 

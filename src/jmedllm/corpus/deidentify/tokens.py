@@ -1,5 +1,7 @@
 """Cuts Japanese text into words with SudachiPy (extra `deid`)."""
 
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -41,6 +43,15 @@ def tokenize(text: str) -> list[Token]:
             kind = {"人名": part[3], "地名": "地名"}.get(part[2], part[1]) if part[1] == "固有名詞" else part[1]
             found.append(Token(start + word.begin(), start + word.end(), word.surface(), part[0], kind, word.is_oov()))
     return found
+
+
+def touching(tokens: Sequence[Token], start: int, end: int) -> Sequence[Token]:
+    """Return the words that share a character, or an edge, with characters `start` to `end`; `tokens` is in order.
+
+    They are found by bisection: a look at all words for each candidate would take quadratic time.
+    """
+    first = bisect_left(tokens, start, key=lambda each: each.end)
+    return tokens[first : bisect_right(tokens, end, first, key=lambda each: each.start)]
 
 
 def _pieces(text: str) -> list[tuple[int, str]]:
