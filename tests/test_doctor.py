@@ -176,10 +176,9 @@ def test_swap(tmp_path: Path) -> None:
 
 
 def test_versions_are_compared_with_the_tested_ones() -> None:
-    pins = "numpy==0.1 \\\n    --hash=sha256:aaaa\ntyper=={typer}\n# torch==1\nno-such-package==1\n"
     from importlib.metadata import version
 
-    check = software_checks._tested(pins.format(typer=version("typer")))
+    check = software_checks._tested({"numpy": "0.1", "typer": version("typer"), "no-such-package": "1"})
     assert check.status == "warning" and check.found == f"numpy {version('numpy')} (tested: 0.1)"
 
 

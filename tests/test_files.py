@@ -16,7 +16,6 @@ from jmedllm.files import (
     atomic_folder,
     hash_file,
     hash_text,
-    locked,
     read_json,
     read_jsonl,
     to_json,
@@ -24,6 +23,7 @@ from jmedllm.files import (
     write_atomic,
     write_jsonl,
 )
+from jmedllm.locks import locked
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -7,7 +7,7 @@ import pytest
 
 from conftest import Cli
 from fork_server import ForkServer
-from jmedllm.files import locked
+from jmedllm.locks import locked
 from test_pipeline import manifest, run, write_recipe
 
 AT_WORK = {

@@ -8,7 +8,8 @@ import pytest
 
 from conftest import Cli
 from fork_server import ForkServer
-from jmedllm.files import append_jsonl, atomic_folder, locked, make_folder, write_atomic, write_jsonl
+from jmedllm.files import append_jsonl, atomic_folder, make_folder, write_atomic, write_jsonl
+from jmedllm.locks import locked
 from test_pipeline import write_recipe
 
 OPEN_UMASK = "import os, sys; os.umask(0); from jmedllm.cli import main; main()"

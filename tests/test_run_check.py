@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from conftest import Cli, write_questions
-from jmedllm.files import locked
+from jmedllm.locks import locked
 from jmedllm.named_server import KEY_ENV
 from jmedllm.run_state import _differing
 from jmedllm.training.examples import filter_by_length

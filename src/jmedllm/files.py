@@ -1,6 +1,5 @@
 """Files: atomic writing, reading with line numbers in error messages, and hashes."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -98,6 +97,14 @@ def sweep(parent: Path, name: str) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def sweep_below(folder: Path) -> None:
+    """Remove temporary files and folders of processes that were killed while they wrote below `folder`."""
+    for path in [*folder.rglob(".*.tmp"), *folder.rglob(".*.old")]:
+        match = _LEFT.fullmatch(path.name)
+        if match and not _lives(int(match[1])):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
 def _lives(process: int) -> bool:
     try:
         os.kill(process, 0)
@@ -129,59 +136,6 @@ def cut_unfinished_line(path: Path) -> None:
     if whole != len(content):
         with path.open("r+b") as handle:
             handle.truncate(whole)
-
-
-LOCK = ".lock"
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Lock `folder` against other processes. The lock ends with the process, however it ends.
-
-    What processes that were killed have left in it is removed.
-
-    Raises:
-        InputError: another process uses the folder, or it cannot be written.
-    """
-    try:
-        make_folder(folder)
-        handle = open(folder / LOCK, "a", opener=open_private)  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _in_use(folder) from None
-        _sweep_below(folder)
-        yield
-
-
-def _sweep_below(folder: Path) -> None:
-    """Remove temporary files and folders of processes that were killed while they wrote below `folder`."""
-    for path in [*folder.rglob(".*.tmp"), *folder.rglob(".*.old")]:
-        match = _LEFT.fullmatch(path.name)
-        if match and not _lives(int(match[1])):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def require_unlocked(folder: Path) -> None:
-    """Check that no other process has locked `folder`; writes nothing.
-
-    Raises:
-        InputError: one has.
-    """
-    if not (folder / LOCK).is_file():
-        return
-    with (folder / LOCK).open() as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _in_use(folder) from None
-
-
-def _in_use(folder: Path) -> InputError:
-    return InputError(f"{folder} is in use by another jmedllm process; choose another --output")
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from jmedllm.processes import rank
+from jmedllm.processes import available_cores, rank
 
 
 def hardware(device: torch.device) -> str:
@@ -21,8 +21,7 @@ def hardware(device: torch.device) -> str:
 
 def _cpu() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{cores} CPU cores ({_processor()}), {_gib(memory)}"
+    return f"{available_cores()} CPU cores ({_processor()}), {_gib(memory)}"
 
 
 def _processor() -> str:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 
 from jmedllm.errors import InputError
-from jmedllm.processes import RENDEZVOUS, claim_report, loopback_interface
+from jmedllm.processes import RENDEZVOUS, available_cores, claim_report, loopback_interface
 
 _WORKER = "jmedllm.cli.launch_worker"
 
@@ -65,14 +65,13 @@ def _first_failed(running: Sequence["subprocess.Popen[bytes]"]) -> int | None:
 @contextmanager
 def _started(command: Sequence[str], processes: int, folder: str) -> Iterator[list["subprocess.Popen[bytes]"]]:
     """Start the processes, and end those that still run when the block ends."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     interface = loopback_interface()
     shared = {
         "WORLD_SIZE": str(processes),
         "LOCAL_WORLD_SIZE": str(processes),
         "GLOO_SOCKET_IFNAME": interface,
         "NCCL_SOCKET_IFNAME": interface,
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores // processes))),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, available_cores() // processes))),
         RENDEZVOUS: folder,
     }
     running: list[subprocess.Popen[bytes]] = []

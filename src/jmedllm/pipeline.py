@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError, unknown
-from jmedllm.files import hash_text, locked, require_unlocked, to_json
+from jmedllm.files import hash_text, to_json
 from jmedllm.hardware import hardware
+from jmedllm.locks import locked, require_unlocked
 from jmedllm.manifest import Manifest, begin_manifest, read_manifest, versions, write_manifest
 from jmedllm.models.folder import is_hub_id, resolve
 from jmedllm.models.weights.quantization import without_quantization

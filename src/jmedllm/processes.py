@@ -57,6 +57,11 @@ def rank() -> Rank:
     return Rank(*(int(os.environ.get(name, default)) for name, default in DEFAULTS.items()))
 
 
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def is_main_process() -> bool:
     """Return whether this process is the one that prints and writes files."""
     return rank().global_rank == 0

@@ -19,7 +19,7 @@ from jmedllm.evaluation.model import model_settings
 from jmedllm.evaluation.prompts.format import PromptConfig, ask
 from jmedllm.evaluation.records import Sample, append_samples, read_samples, read_scores
 from jmedllm.evaluation.sharding import evaluate_shares
-from jmedllm.files import locked
+from jmedllm.locks import locked
 from jmedllm.models.backends import BACKENDS
 from jmedllm.models.backends.base import GenerationConfig, ModelSpec, Request
 from jmedllm.models.backends.transformers.model import TransformersModel, load_model

@@ -23,7 +23,8 @@ from jmedllm.bundle.target import Target
 from jmedllm.bundle.wheels import Wheel, read_wheel
 from jmedllm.bundle.write import FORMAT, Bundle, rendered, seal
 from jmedllm.errors import InputError
-from jmedllm.files import atomic_folder, hash_file, locked, to_json
+from jmedllm.files import atomic_folder, hash_file, to_json
+from jmedllm.locks import locked
 
 _SPARE = 50_000_000
 """Bytes that a bundle needs besides models, data and wheels: jmedllm's own wheel, licences, SBOM."""

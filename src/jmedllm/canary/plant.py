@@ -15,7 +15,7 @@ from jmedllm.canary.forms import FORMS, Canary, draw, forms_of
 from jmedllm.canary.secret_list import NAME as SECRETS
 from jmedllm.canary.secret_list import SecretList, write_secrets
 from jmedllm.canary.units import Material, Unit, find_material, inserted, insertion_points
-from jmedllm.corpus.readers.inputs import CANARIES, Skipped
+from jmedllm.corpus.readers.inputs import CANARIES, Skipped, require_separate
 from jmedllm.errors import InputError
 from jmedllm.evaluation.question import LANGUAGES, Language
 from jmedllm.files import PRIVATE_FOLDER, atomic_folder, open_private, to_json, write_atomic
@@ -81,7 +81,8 @@ def plant(config: PlantConfig, paths: Sequence[Path], output: Path, field: str =
         InputError: the data cannot be read, are too few, or the output overlaps them or has other files.
     """
     config.required()
-    _require_separate(paths, output)
+    require_separate(paths, output)
+    _require_no_canaries(paths)
     material = find_material(list(paths), field)
     places, units, skipped = _survey(material)
     secrets, chosen = _assign(config, material.kind, places)
@@ -109,11 +110,8 @@ def is_planted(path: Path) -> bool:
     return (path / MARK).is_file() or (path.is_file() and (path.parent / MARK).is_file())
 
 
-def _require_separate(paths: Sequence[Path], output: Path) -> None:
+def _require_no_canaries(paths: Sequence[Path]) -> None:
     for path in paths:
-        one, other = path.resolve(), output.resolve()
-        if one == other or one in other.parents or other in one.parents:
-            raise InputError(f"--output {output} and the corpus {path} overlap; choose another --output")
         if is_planted(path):
             raise InputError(f"{path}: already contains canaries; plant in the data that it was made from")
 

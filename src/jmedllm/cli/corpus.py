@@ -47,14 +47,14 @@ def corpus_build(
 ) -> None:
     """Read, clean, deduplicate and decontaminate raw text."""
     from jmedllm.corpus.pipeline.build import BuildConfig, build, tokenizer_file
-    from jmedllm.corpus.pipeline.parallel import available_processes
     from jmedllm.corpus.pipeline.report import PERSONAL_DATA, terminal_summary
     from jmedllm.data.installed import test_questions
+    from jmedllm.processes import available_cores
 
     if data is not None and not data.is_dir():
         raise InputError(f"--data {data}: no such folder, so no benchmark could be searched for")
     config = BuildConfig(tuple(paths), field, tokenizer_file(tokenizer) if tokenizer else None)
-    summary = build(config, test_questions(data or Path("data")), output, processes or available_processes())
+    summary = build(config, test_questions(data or Path("data")), output, processes or available_cores())
     typer.echo(terminal_summary(summary))
     if not summary.questions:
         typer.secho(

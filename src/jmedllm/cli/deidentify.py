@@ -90,7 +90,7 @@ def corpus_deidentify(
 ) -> None:
     """Replace names, dates, places and numbers in clinical text."""
     from jmedllm.corpus.deidentify.lexicon import lexicon
-    from jmedllm.corpus.pipeline.parallel import available_processes
+    from jmedllm.processes import available_cores
 
     columns = _columns(known_column or [])
     if evaluate is not None:
@@ -116,7 +116,7 @@ def corpus_deidentify(
         patient_field=patient_field,
         review=review,
     )
-    report = deidentify(paths, field, config, output, processes or available_processes())
+    report = deidentify(paths, field, config, output, processes or available_cores())
     if as_json:
         typer.echo(to_json(report.as_json(), indent=2))
         return

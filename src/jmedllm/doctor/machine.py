@@ -15,6 +15,7 @@ import psutil
 import jmedllm
 from jmedllm.doctor.check import Check
 from jmedllm.doctor.software import torch_build
+from jmedllm.processes import available_cores
 
 _SECTION = "machine"
 
@@ -45,7 +46,7 @@ def check_machine(paths: Sequence[Path]) -> Iterator[Check]:
 
 
 def _processor() -> Check:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     threads = os.environ.get("OMP_NUM_THREADS")
     busy = os.getloadavg()[0]
     found = f"{cores} cores; torch uses {f'OMP_NUM_THREADS ({threads})' if threads else 'all'}"

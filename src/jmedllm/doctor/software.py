@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from email.message import Message
 from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions, requires
@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import jmedllm
+from jmedllm.bundle.constraints import CHECKOUT, read_constraints
 from jmedllm.bundle.licences import licence_of_package
 from jmedllm.doctor.check import Check
 
@@ -22,8 +23,6 @@ _PYTHON = ((3, 11), (3, 13))
 
 _RESTRICTED = re.compile(r"GPL|GNU|Proprietary|Other/|NonCommercial|CC-BY-NC|NVIDIA", re.IGNORECASE)
 """Licences with conditions on what is built with the package."""
-
-_PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
 
 _NAMED = 4
 """Number of packages that a line names."""
@@ -36,8 +35,8 @@ def check_software() -> Iterator[Check]:
     yield _torch()
     yield _required()
     yield from _extras()
-    if constraints := _constraints():
-        yield _tested(constraints)
+    if CHECKOUT.is_file():
+        yield _tested({pin.name: pin.version for pin in read_constraints(CHECKOUT).values()})
     yield _licences()
 
 
@@ -131,23 +130,17 @@ def _extras() -> Iterator[Check]:
         yield Check(_SECTION, "other extras", "ok", f"not installed: {'; '.join(absent)}")
 
 
-def _constraints() -> str | None:
-    """Return the file with the tested versions; None if jmedllm does not run from a checkout."""
-    file = Path(jmedllm.__file__).parents[2] / "constraints.txt"
-    return file.read_text(encoding="utf-8") if file.is_file() else None
-
-
-def _tested(constraints: str) -> Check:
-    pins = dict(_PIN.findall(constraints))
-    installed = {name: found.version for name in pins if (found := _installed(name))}
+def _tested(versions: Mapping[str, str]) -> Check:
+    """Compare what is installed with the tested versions by name."""
+    installed = {name: found.version for name in versions if (found := _installed(name))}
     others = [
-        f"{name} {version} (tested: {pins[name]})"
+        f"{name} {version} (tested: {versions[name]})"
         for name, version in installed.items()
-        if version.partition("+")[0] != pins[name].partition("+")[0]
+        if version.partition("+")[0] != versions[name].partition("+")[0]
     ]
     if not others:
         return Check(_SECTION, "versions", "ok", f"{len(installed)} packages as tested (constraints.txt)")
-    fix = "if something fails, install the tested versions: pip install -c constraints.txt -e ."
+    fix = "if something fails, install the tested versions: python tools/install.py"
     return Check(_SECTION, "versions", "warning", _listed(others), fix)
 
 

@@ -25,7 +25,7 @@ from jmedllm.evaluation.scorers import SCORERS
 from jmedllm.evaluation.selection import SELECTIONS, WRONG, default_selection, select_counted
 from jmedllm.evaluation.sharding import evaluate_shares, join_shares, remove_empty_shares
 from jmedllm.evaluation.task import EvalTask
-from jmedllm.files import locked
+from jmedllm.locks import locked
 from jmedllm.models.backends import backend_named, require_backend
 from jmedllm.models.backends.base import DEFAULT_BACKEND, ModelSpec, Requirement
 from jmedllm.processes import process_group, rank

@@ -21,7 +21,8 @@ from jmedllm.evaluation.scorers import SCORERS, from_values, scorers_named
 from jmedllm.evaluation.sharding import is_share
 from jmedllm.evaluation.stored_questions import QuestionPlaces, load_questions, require_evaluated
 from jmedllm.evaluation.thought_evidence import resolve_thoughts, resolved_note
-from jmedllm.files import locked, read_json
+from jmedllm.files import read_json
+from jmedllm.locks import locked
 from jmedllm.progress import notice
 
 

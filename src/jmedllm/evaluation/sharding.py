@@ -20,7 +20,7 @@ from jmedllm.evaluation.records import read_samples, write_samples
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.resume import begin, files_of
 from jmedllm.evaluation.task import EvalTask
-from jmedllm.files import LOCK, locked
+from jmedllm.locks import LOCK, locked
 from jmedllm.processes import Rank, process_group, wait
 
 

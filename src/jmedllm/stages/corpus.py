@@ -14,7 +14,6 @@ from jmedllm.corpus.deidentify.run import FORMAT as DEIDENTIFY_FORMAT
 from jmedllm.corpus.deidentify.run import deidentify
 from jmedllm.corpus.documents import Document, Documents, as_line, open_documents
 from jmedllm.corpus.pipeline.build import FORMAT, BuildConfig, build, shards
-from jmedllm.corpus.pipeline.parallel import available_processes
 from jmedllm.corpus.pipeline.report import PERSONAL_DATA
 from jmedllm.corpus.pipeline.survey import survey
 from jmedllm.corpus.readers.inputs import find_files
@@ -24,6 +23,7 @@ from jmedllm.evaluation.question import question_hash
 from jmedllm.files import atomic_file, hash_file, hash_text, to_json
 from jmedllm.models.folder import fingerprint
 from jmedllm.models.tokenizer.load import load_tokenizer
+from jmedllm.processes import available_cores
 from jmedllm.progress import notice
 from jmedllm.recipe import CorpusConfig, Recipe
 from jmedllm.stages.base_files import BaseFiles
@@ -156,7 +156,7 @@ def _make(run: Run, text: Text) -> dict[str, Any]:
         with atomic_file(_built_in_file(run, text)) as handle:
             handle.writelines(as_line(document) for name in built_in for document in BUILT_IN[name]())
     config, field = _deidentify_config(run, text), _field(run)
-    processes = run.recipe.threads or available_processes()
+    processes = run.recipe.threads or available_cores()
     done: DeidentificationReport | None = None
     if config:
         paths = [*([_built_in_file(run, text)] if built_in else []), *paths]

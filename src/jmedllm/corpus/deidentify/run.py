@@ -28,20 +28,10 @@ from jmedllm.corpus.deidentify.rare_facts import Facts, K, rare_counts
 from jmedllm.corpus.deidentify.report import REPORT, DeidentificationReport, as_markdown, by_label
 from jmedllm.corpus.pipeline.parallel import run_parallel
 from jmedllm.corpus.pipeline.survey import Survey, survey
-from jmedllm.corpus.readers.inputs import DEIDENTIFIED, DOCUMENTS, file_of
+from jmedllm.corpus.readers.inputs import DEIDENTIFIED, DOCUMENTS, file_of, require_separate
 from jmedllm.errors import InputError
-from jmedllm.files import (
-    LOCK,
-    atomic_file,
-    hash_file,
-    hash_text,
-    locked,
-    make_folder,
-    read_json,
-    read_jsonl,
-    to_json,
-    write_atomic,
-)
+from jmedllm.files import atomic_file, hash_file, hash_text, make_folder, read_json, read_jsonl, to_json, write_atomic
+from jmedllm.locks import LOCK, locked
 from jmedllm.progress import progress
 
 FORMAT = 2
@@ -70,7 +60,8 @@ def deidentify(
     Raises:
         InputError: see `survey` and `require_ready`; or the output has other files, or a process died.
     """
-    _require_separate(inputs, config, output)
+    require_separate(inputs, output)
+    _require_ours(output)
     require_ready(config, output)
     surveyed = survey(inputs, field)
     require_patients([Path(name) for name in surveyed.hashes], config)
@@ -248,11 +239,7 @@ def _dictionary() -> str:
     return "unknown"
 
 
-def _require_separate(inputs: Sequence[Path], config: DeidentifyConfig, output: Path) -> None:
-    for path in inputs:
-        one, other = path.resolve(), output.resolve()
-        if one == other or one in other.parents or other in one.parents:
-            raise InputError(f"--output {output} and the input {path} overlap; choose another --output")
+def _require_ours(output: Path) -> None:
     present = {path.name for path in output.iterdir()} if output.is_dir() else set()
     if present - {LOCK} and DEIDENTIFIED not in present and _WORK not in present:
         raise InputError(f"{output} has files that are not a de-identified corpus; choose another --output")

@@ -23,20 +23,11 @@ from jmedllm.corpus.pipeline.process_part import WorkDir, finish, places, prepar
 from jmedllm.corpus.pipeline.report import write_reports
 from jmedllm.corpus.pipeline.summary import Summary, gather
 from jmedllm.corpus.pipeline.survey import Survey, survey
-from jmedllm.corpus.readers.inputs import CANARIES, DOCUMENTS, NAME
+from jmedllm.corpus.readers.inputs import CANARIES, DOCUMENTS, NAME, require_separate
 from jmedllm.errors import InputError
 from jmedllm.evaluation.question import Question, question_hash
-from jmedllm.files import (
-    LOCK,
-    atomic_file,
-    atomic_folder,
-    hash_file,
-    hash_text,
-    locked,
-    read_json,
-    to_json,
-    write_atomic,
-)
+from jmedllm.files import atomic_file, atomic_folder, hash_file, hash_text, read_json, to_json, write_atomic
+from jmedllm.locks import LOCK, locked
 from jmedllm.progress import progress
 
 _WORK = "parts"
@@ -74,7 +65,7 @@ def build(config: BuildConfig, questions: Iterable[Question], output: Path, proc
         InputError: see `survey`; or no input has any text, the output has other files or cannot be written, or a
             process died.
     """
-    _require_separate(config.inputs, output)
+    require_separate(config.inputs, output)
     surveyed = survey(config.inputs, config.field)
     _require_ours(output)
     with locked(output):
@@ -150,13 +141,6 @@ def _input_hash(config: BuildConfig, surveyed: Survey, questions: Sequence[Quest
     hashed = hash_text("".join(question_hash(question) for question in questions))
     files = [list(surveyed.hashes.items()), [astuple(each) for each in surveyed.skipped]]
     return hash_text(to_json([FORMAT, __version__, files, config.field, tokenizer, hashed]))
-
-
-def _require_separate(inputs: Sequence[Path], output: Path) -> None:
-    for path in inputs:
-        one, other = path.resolve(), output.resolve()
-        if one == other or one in other.parents or other in one.parents:
-            raise InputError(f"--output {output} and the input {path} overlap; choose another --output")
 
 
 def _require_ours(output: Path) -> None:

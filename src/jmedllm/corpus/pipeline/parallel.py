@@ -18,11 +18,6 @@ from jmedllm.signals import Terminated, blocked_signals, exit_code, ignore_signa
 Job = TypeVar("Job")
 
 
-def available_processes() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run_parallel(work: Callable[[Job], None], jobs: Iterable[Job], processes: int, done: Callable[[], None]) -> None:
     """Run all jobs in parallel, in any order; `done` is called after each.
 

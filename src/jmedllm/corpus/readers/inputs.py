@@ -140,6 +140,18 @@ def find_files(inputs: Sequence[Path]) -> Found:
     return Found(found, tuple(each for file, each in sorted(skipped.items()) if file not in found))
 
 
+def require_separate(inputs: Sequence[Path], output: Path) -> None:
+    """Check that no input is inside the output, and the output inside no input.
+
+    Raises:
+        InputError: one is.
+    """
+    for path in inputs:
+        one, other = path.resolve(), output.resolve()
+        if one == other or one in other.parents or other in one.parents:
+            raise InputError(f"--output {output} and the input {path} overlap; choose another --output")
+
+
 def _below(folder: Path, skipped: dict[Path, Skipped]) -> Iterator[Path]:
     """Yield all files below a folder. Links to folders are not followed, since they may form a cycle.
 
