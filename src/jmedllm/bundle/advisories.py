@@ -74,7 +74,8 @@ def _documents(path: Path) -> Iterator[tuple[Path, bytes]]:
         else:
             yield path, path.read_bytes()
     except (OSError, BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read: {error}; download it again") from error
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read: {reason}; download it again") from error
 
 
 def _advisories(name: Path, content: bytes) -> list[dict[str, Any]]:

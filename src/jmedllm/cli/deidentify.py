@@ -12,13 +12,14 @@ from jmedllm.errors import InputError
 if TYPE_CHECKING:
     from jmedllm.corpus.deidentify.evaluate import DeidentificationScores, Share
     from jmedllm.corpus.deidentify.known import Known
+    from jmedllm.corpus.deidentify.report import DeidentificationReport
 
 
 def corpus_deidentify(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[PATH]...",
+            metavar="PATH",
             help="Files and folders: .txt .md .jsonl .html .pdf .docx, also .gz, .zst.",
             show_default="none with --evaluate",
         ),
@@ -64,7 +65,7 @@ def corpus_deidentify(
     ] = None,
     review: Annotated[
         bool,
-        typer.Option(help="Also write review.jsonl: uncertain finds and rare facts, with their text."),
+        typer.Option("--review", help="Also write review.jsonl: uncertain finds and rare facts, with their text."),
     ] = False,
     field: Annotated[str, typer.Option(help="Key of the text in .jsonl files.")] = "text",
     processes: Annotated[
@@ -94,8 +95,11 @@ def corpus_deidentify(
 
     columns = _columns(known_column or [])
     if evaluate is not None:
-        if paths or output:
-            raise InputError("--evaluate measures and writes nothing; leave PATH and --output out")
+        if paths or output or key_file or patient_field or review:
+            raise InputError(
+                "--evaluate measures and writes nothing; leave out PATH, --output, --key-file, --patient-field and "
+                "--review"
+            )
         from jmedllm.corpus.deidentify.known import read_known
 
         lists = read_known(known, columns, lexicon()) if known else None
@@ -103,8 +107,9 @@ def corpus_deidentify(
         return
     if not paths or output is None:
         raise InputError("name the files and --output DIR, or --evaluate FILE.jsonl")
+    if label:
+        raise InputError("--label is part of --evaluate FILE.jsonl; add that, or leave it out")
     from jmedllm.corpus.deidentify.config import DeidentifyConfig
-    from jmedllm.corpus.deidentify.report import REPORT, WARNING
     from jmedllm.corpus.deidentify.run import deidentify
     from jmedllm.files import to_json
 
@@ -120,6 +125,12 @@ def corpus_deidentify(
     if as_json:
         typer.echo(to_json(report.as_json(), indent=2))
         return
+    _print_report(report, output)
+
+
+def _print_report(report: "DeidentificationReport", output: Path) -> None:
+    from jmedllm.corpus.deidentify.report import REPORT, WARNING
+
     typer.echo(f"{report.documents:,} documents, {report.characters:,} characters")
     for kind, count in report.by_label().items():
         typer.echo(f"{kind:13} {count:>9,}")
