@@ -79,15 +79,20 @@ def test_processes_end_with_their_launcher(number: signal.Signals, worker: str, 
 
 
 REFUSED = {
-    ("corpus", "build"): "launch corpus: runs in one process; launch takes run, pretrain, tune, eval",
+    (
+        "--processes",
+        "2",
+        "corpus",
+        "build",
+    ): "launch corpus: runs in one process; launch takes run, pretrain, tune, eval",
+    ("--processes", "1000000", "run", "recipe.yaml"): "--processes 1,000,000: this machine has cores for ",
     ("run",): "Missing option '--processes'",
 }
 
 
 @pytest.mark.parametrize("command", REFUSED)
 def test_a_command_that_cannot_be_shared_is_refused(command: tuple[str, ...], cli: Cli) -> None:
-    processes = () if command == ("run",) else ("--processes", 2)
-    code, _, errors = cli("launch", *processes, *command)
+    code, _, errors = cli("launch", *command)
     assert code == 2 and REFUSED[command] in errors
 
 

@@ -32,6 +32,13 @@ TOO_MUCH = {
     "indent": r"{{ 'a\n' | indent(10**9) }}",
     "indent of many lines": r"{{ ('a\n' * 100000) | indent('x' * 100000) }}",
     "join": "{{ range(100000) | join('x' * 100000) }}",
+    "sum of lists": "{{ ([[1] * 1000] * 10000) | sum(start=[]) | length }}",
+    "sum of an iterator": "{{ ([[1] * 1000] * 10000) | map('list') | sum(start=[]) | length }}",
+    "largest of an iterator": (
+        "{% set n = namespace(a=[1], b=[2]) %}{% for _ in range(60) %}"
+        "{% set n.a = [n.a, n.a] %}{% set n.b = [n.b, n.b] %}"
+        "{% endfor %}{{ [n.a, n.b] | select | max }}"
+    ),
     "join of an iterator": "{{ range(100000) | map('string') | join('x' * 100000) }}",
     "method join": "{{ ('x' * 100000).join('y' * 100000) }}",
     "width of %": "{{ '%1000000000d' % 5 }}",

@@ -9,6 +9,9 @@ from jmedllm.errors import InputError
 SHARED = ("run", "pretrain", "tune", "eval")
 """Commands whose work several processes share."""
 
+MOST_PER_CORE = 8
+"""Most processes for each core: no machine has as many GPUs, and each process takes some hundred MB."""
+
 
 def launch(
     command: Annotated[
@@ -21,6 +24,12 @@ def launch(
     if command[0] not in SHARED:
         raise InputError(f"launch {command[0]}: runs in one process; launch takes {', '.join(SHARED)}")
     from jmedllm.launcher import launch as start
+    from jmedllm.processes import available_cores
+
+    if processes > (most := MOST_PER_CORE * available_cores()):
+        raise InputError(
+            f"--processes {processes:,}: this machine has cores for {most} at most; give one for each GPU"
+        )
 
     asks = {"--help", "-h", "--version"} & set(command)
     raise typer.Exit(start(command, 1 if asks else processes))

@@ -46,6 +46,9 @@ _SHALLOW = frozenset(
 )  # fmt: skip
 """Filters that look at the entries of a list, but not into them."""
 
+_VISITING = ("groupby", "join", "list", "max", "min", "sort", "sum", "unique")
+"""Filters that look into the entries of an iterator, which is made a list to know them before."""
+
 _WIDENING = dict.fromkeys(("escape", "e", "forceescape", "urlencode"), 6)
 _WIDTHS = re.compile(r"[0-9]+")
 _DIRECTIVES = re.compile(r"%(?:\([^)]*\))?[-#0 +]*([0-9]+|\*)?(?:\.([0-9]+|\*))?")
@@ -323,7 +326,7 @@ def _paid_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def paid(*args: Any, **kwargs: Any) -> Any:
         value, others = args[passed], (*args[passed + 1 :], *kwargs.values())
-        if name in ("join", "list", "sort", "unique") and not isinstance(value, Sized):
+        if name in _VISITING and not isinstance(value, Sized):
             value = list(value)
             args = (*args[:passed], value, *args[passed + 1 :])
         _spend(_price(name, value, others))
@@ -341,6 +344,8 @@ def _price(name: str, value: Any, others: tuple[Any, ...]) -> int:
     if name in ("list", "reverse") and isinstance(value, Sized):
         return len(value) * (1 if name == "reverse" and isinstance(value, str) else _ENTRY)
     size, depth = _extent(value)
+    if name == "sum" and isinstance(value, Sized) and any(isinstance(each, list | tuple) for each in others):
+        return size * len(value)  # each addition copies the list so far
     if name == "tojson":
         return size * (2 + (whole + texts) * depth)
     if name == "indent":
