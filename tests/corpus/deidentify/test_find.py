@@ -213,6 +213,23 @@ def test_training_gives_the_same_bytes_twice(tmp_path: Path, monkeypatch: pytest
     assert len(digests) == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "identifiers"),
+    [
+        ("2023年2月3日 佐藤さん来院", ["2023年2月3日", "佐藤"]),
+        ("10時 田中先生", ["田中"]),
+        ("父 倖田大和 母 倖田美空", ["倖田大和", "倖田美空"]),
+        ("12 Elm Street, Boston. Call me", ["12 Elm Street, Boston"]),
+        ("reached on +44 20 7946 0958.", ["+44 20 7946 0958"]),
+        ("電話 〇九〇－一二三四－五六七八へ", ["〇九〇－一二三四－五六七八"]),
+        ("平31・4・30 手術", ["平31・4・30"]),
+        ("ミヤBM、カナグル（田辺三菱）", []),
+    ],
+)
+def test_an_identifier_ends_where_the_next_word_begins(text: str, identifiers: list[str]) -> None:
+    assert [text[span.start : span.end] for span in find(text)] == identifiers
+
+
 def test_words_beside_a_place_are_those_that_a_look_at_all_finds() -> None:
     tokens = tokenize("佐藤花子さんは、豊橋市民病院の\n鈴木先生へ")
     for start in range(tokens[-1].end + 1):

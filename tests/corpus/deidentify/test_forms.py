@@ -188,5 +188,36 @@ def test_folding_keeps_every_offset() -> None:
 
 
 def test_overlapping_spans_cover_what_each_covers() -> None:
-    one, other = Span(0, 4, "DATE", "likely"), Span(2, 6, "PHONE", "certain")
+    one, other = Span(0, 4, "POSTAL", "likely"), Span(2, 6, "PHONE", "certain")
     assert resolve([other, one]) == [Span(0, 6, "PHONE", "certain")]
+
+
+@pytest.mark.parametrize(
+    ("other", "resolved"),
+    [
+        (Span(2, 6, "NAME", "likely"), [Span(0, 4, "DATE"), Span(4, 6, "NAME", "likely")]),
+        (Span(2, 9, "NAME"), [Span(0, 2, "DATE"), Span(2, 9, "NAME")]),
+        (Span(1, 3, "NAME"), [Span(0, 4, "DATE")]),
+    ],
+)
+def test_a_date_is_made_no_longer_by_what_overlaps_it(other: Span, resolved: list[Span]) -> None:
+    assert resolve([other, Span(0, 4, "DATE")]) == resolved
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("ID 12345000 2023年2月3日", "12345000"),
+        ("患者ID：0012345 2024/3/5 入院", "0012345"),
+        ("ID 12345 20240305 採血", "12345"),
+        ("カルテ番号 123-45-678 10:30来院", "123-45-678"),
+        ("ID 12345 72歳男性", "12345"),
+        ("ID:123456 65M", "123456"),
+        ("ID 12345 090-1234-5678", "12345"),
+        ("診察券番号 1234 5678 9012", "1234 5678 9012"),
+        ("受診番号 55/66/77", "55/66/77"),
+    ],
+)
+def test_a_number_ends_before_the_date_age_or_time_after_it(text: str, number: str) -> None:
+    spans = [span for span in find_numbers(text) if span.rule == "number:patient"]
+    assert [text[span.start : span.end] for span in spans] == [number]

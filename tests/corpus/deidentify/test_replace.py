@@ -43,6 +43,7 @@ KEYED = Keyed(b"k" * 32, "patient 1")
         ("昭和64年1月1日", "平成元年1月8日"),
         ("平成31年4月25日", "令和元年5月2日"),
         ("R元.5.1", "R元.5.8"),
+        ("平31・4・30", "令1・5・7"),
         ("Sept 28, 2019", "Oct 5, 2019"),
     ],
 )
@@ -216,3 +217,9 @@ def test_the_key_is_kept_for_its_owner_alone_and_never_shown(tmp_path) -> None:
     file.write_text("short")
     with pytest.raises(InputError, match="it has no key"):
         read_key(file)
+
+
+@pytest.mark.parametrize("number", ["〇九〇－一二三四－五六七八", "٠١٢٣٤٥٦٧٨٩", "０９０－１２３４－５６７８"])
+def test_digits_of_every_script_are_replaced(number: str) -> None:
+    new = surrogate(number, [Span(0, len(number), "PATIENT_ID")], KEYED)
+    assert len(new) == len(number) and new != number

@@ -56,13 +56,13 @@ _RULES: tuple[tuple[str, Confidence, str], ...] = (
     (
         "year-of-era-dots",
         "certain",
-        rf"{_ERA_NAME}\s?(?:\d{{1,2}}|元)\s?[./-]\s?{_MONTH}\s?[./-]\s?{_DAY}(?!\d){_WEEKDAY}",
+        rf"{_ERA_NAME}\s?(?:\d{{1,2}}|元)\s?[./・-]\s?{_MONTH}\s?[./・-]\s?{_DAY}(?!\d){_WEEKDAY}",
     ),
-    ("letter-of-era", "certain", rf"{_LETTER_YEAR}\s?[./年-]\s?{_MONTH}\s?[./月-]\s?{_DAY}日?(?![\d]){_WEEKDAY}"),
+    ("letter-of-era", "certain", rf"{_LETTER_YEAR}\s?[./・年-]\s?{_MONTH}\s?[./・月-]\s?{_DAY}日?(?![\d]){_WEEKDAY}"),
     (
         "short-era",
         "certain",
-        rf"(?<![一-龥])[明大昭平令]\s?(?:\d{{1,2}}|元)(?:\s?[./-]\s?{_MONTH}\s?[./-]\s?{_DAY}(?!\d){_WEEKDAY}"
+        rf"(?<![一-龥])[明大昭平令]\s?(?:\d{{1,2}}|元)(?:\s?[./・-]\s?{_MONTH}\s?[./・-]\s?{_DAY}(?!\d){_WEEKDAY}"
         rf"|\s?年\s?{_N}\s?月(?:\s?{_N}\s?日{_WEEKDAY})?)",
     ),
     ("letter-of-era-month", "likely", rf"{_LETTER_YEAR}[./]{_MONTH}(?![\d./])(?=[\s、。,に頃~〜よかま生])"),

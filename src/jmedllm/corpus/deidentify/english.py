@@ -218,7 +218,8 @@ _STREET = (
 _ADDRESS = re.compile(
     rf"\b\d{{1,6}}[A-Za-z]?[ ](?:[NSEW]\.?[ ])?(?:[A-Z][A-Za-z'.-]*[ ]|\d{{1,3}}(?:st|nd|rd|th)[ "
     rf"]){{1,4}}{_STREET}(?:[ ,]{{1,2}}(?:Apt|Apartment|Suite|Ste|Unit|#)\.?[ ]?\w+)?"
-    r"(?:,[ ]?(?:[A-Z][A-Za-z.'-]+[ ]?){1,3})?(?:,[ ]?[A-Z]{2}\b)?(?:,?[ ]\d{5}(?:-\d{4})?)?"
+    r"(?:,[ ]?(?:[SFM]t\.[ ])?[A-Z][A-Za-z'-]+(?:[ ][A-Z][A-Za-z'-]+){0,2})?(?:,[ ]?[A-Z]{2}\b)?"
+    r"(?:,?[ ]\d{5}(?:-\d{4})?)?"
 )
 _STATES = (
     r"(?:A[LKZR]|C[AOT]|DE|FL|GA|HI|I[DLNA]|K[SY]|LA|M[EDAINSOT]|N[EVHJMYCD]|O[HKR]|PA|RI|S[CD]|T[NX]|UT|V[TA]"

@@ -20,11 +20,15 @@ _SEP = r"(?:\s?[-()./\s]\s?)"
 _PHONE = re.compile(
     r"(?<![\d.-])(?:"
     r"\+81\s?[-\s]?\(?0?\)?[1-9]\d{0,3}[-\s.]?\d{1,4}[-\s.]?\d{3,4}"  # international
+    r"|\+[1-9]\d{0,2}[-.\s]?(?:\(0\))?\d{1,5}(?:[-.\s]\d{2,5}){1,4}"  # of other countries
     rf"|\(?0[5789]0\)?{_SEP}?\d{{4}}{_SEP}?\d{{4}}"  # mobile, IP
     rf"|0(?:120|800|570){_SEP}?\d{{2,3}}{_SEP}?\d{{3,4}}"  # toll-free
     rf"|\(?0[1-9]\d{{0,3}}\)?{_SEP}\d{{1,4}}{_SEP}\d{{4}}"  # land line with separators
     r"|0[1-9]\d{8}"  # land line without
     r")(?![\d]|-\d)"
+)
+_KANJI_PHONE = re.compile(
+    r"[〇零][〇零一二三四五六七八九]{1,4}(?:[-ー−―・][〇零一二三四五六七八九]{1,4}){2}(?![〇零一二三四五六七八九])"
 )
 _CALL_WORD = r"(?i:tel|電話(?:番号)?|連絡先|携帯(?:電話)?(?:番号)?|自宅|phone|直通|代表|℡|☎)"
 _EXTENSION = re.compile(
@@ -41,7 +45,10 @@ _POSTAL_BEFORE = re.compile(r"(?:郵便番号|住所|居住地|所在地|現住�
 _PLACE_AFTER = re.compile(r"[\s,、:：）)]{0,3}(?:[一-龥]{2,3}[都道府県]|[一-龥ぁ-んァ-ヶ]{1,6}[市区町村郡])")
 _US_ZIP = re.compile(r"(?<=[A-Z]{2}[\s,])\d{5}(?:-\d{4})?(?!\d)")
 
-_VALUE = r"(#?\s?[A-Za-z]{0,4}\s?[-・]?\s?\d[\dA-Za-z]*(?:[-・/ ]\d[\dA-Za-z]*)*)"
+_NEXT = r"(?!\d{1,4}\s?(?:[年月日歳才代時分回例/:.]|-\d{1,2}-\d)|(?:19|20)\d{6}(?!\d)|\d{1,3}[MF]\b|0\d{1,3}-\d)"
+"""No date, age, time or telephone number, which may follow a number after a space: ID 12345 2024年5月1日."""
+
+_VALUE = rf"(#?\s?[A-Za-z]{{0,4}}\s?[-・]?\s?\d[\dA-Za-z]*(?:(?:[-・/](?!\d{{4}}年)|[ ]{_NEXT})\d[\dA-Za-z]*)*)"
 _NUMBER_END = r"(?:番号|No\.?|NO\.?|ナンバー|コード|ID|ＩＤ|#)"
 _LINK = r"[\s:：;は#＃=.)）】\]]{0,4}"
 
@@ -152,6 +159,8 @@ def find_contacts(folded: str) -> Iterator[Span]:
                 continue
             fax = _FAX_WORD.search(folded, max(0, match.start() - 16), match.start())
             yield Span(match.start(), match.end(), "FAX" if fax else "PHONE", "certain", "phone")
+    for match in _KANJI_PHONE.finditer(folded):
+        yield Span(match.start(), match.end(), "PHONE", "likely", "phone:kanji")
     for pattern in (_EXTENSION, _LOCAL_PHONE):
         for match in pattern.finditer(folded):
             yield Span(match.start(1), match.end(1), "PHONE", "likely", "phone:word")

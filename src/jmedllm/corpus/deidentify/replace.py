@@ -18,6 +18,8 @@ from jmedllm.corpus.deidentify.surrogate_names import aliases_of, replace_name
 _WEEKS = range(5, 52)
 """Dates move by so many whole weeks, back or forth: the day of the week stays, and every month becomes another."""
 
+_KANJI_DIGITS = "〇一二三四五六七八九"
+
 _BESIDE = 12
 """Characters between a name and its reading."""
 
@@ -204,9 +206,11 @@ def _digits(original: str, document: _Document, keep: int = 0) -> str:
     found, value = [], fold(original)
     for at, char in enumerate(original):
         plain = value[at]
-        if plain.isdigit() and plain.isascii() and at >= keep:
+        if plain.isdecimal() and at >= keep:
             new = str(document.keyed.number(f"digit{at}", value, 10))
             found.append(new if char == plain else chr(ord(new) + 0xFEE0))
+        elif plain in _KANJI_DIGITS and at >= keep:
+            found.append(_KANJI_DIGITS[document.keyed.number(f"digit{at}", value, 10)])
         elif plain.isascii() and plain.isalpha() and at >= keep:
             new = string.ascii_uppercase[document.keyed.number(f"letter{at}", value, 26)]
             new = new if plain.isupper() else new.lower()

@@ -1,7 +1,7 @@
 """Spans of text that identify a person, and their kinds."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 Label = Literal[
@@ -54,13 +54,20 @@ def resolve(spans: Iterable[Span]) -> list[Span]:
     """Return disjoint spans in order, which cover all that the given ones cover.
 
     Of two that overlap, the more certain one keeps its label; if equal, the longer one. What only the other covers
-    joins it, so that no character of an identifier is left.
+    joins it, so that no character of an identifier is left. Only a date is never made longer, since it could then not
+    be read as one: what only the other covers stays of its kind.
     """
     merged: list[Span] = []
     for span in sorted(spans, key=lambda each: (each.start, -each.end)):
         if merged and span.start < merged[-1].end:
             last = merged[-1]
             best = max(last, span, key=lambda each: (RANK[each.confidence], each.end - each.start))
+            if span.end > last.end and (last.label == "DATE") != (span.label == "DATE"):
+                edge = last.end if best == last else span.start
+                merged[-1:] = [
+                    each for each in (replace(last, end=edge), replace(span, start=edge)) if each.start < each.end
+                ]
+                continue
             merged[-1] = Span(last.start, max(last.end, span.end), best.label, best.confidence, best.rule)
         else:
             merged.append(span)
