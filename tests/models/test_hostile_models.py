@@ -48,7 +48,18 @@ def settings(name: str, **values: Any) -> Change:
     return change
 
 
+DOUBLES = {"type": "Replace", "pattern": {"String": "e"}, "content": "ee"}
+INSERTS = {"type": "Replace", "pattern": {"Regex": "\\b"}, "content": "x" * 2000}
+
 REFUSED: dict[str, tuple[Change, str]] = {
+    "text that doubles 40 times": (
+        settings("tokenizer.json", normalizer={"type": "Sequence", "normalizers": [DOUBLES] * 40}),
+        "its normalizer can make a text more than 1,000 times as long",
+    ),
+    "long insertion": (
+        settings("tokenizer.json", decoder={"type": "Sequence", "decoders": [{"type": "Fuse"}, INSERTS]}),
+        "its decoder can make a text more than 1,000 times as long",
+    ),
     "deep config": (write("config.json", f'{{"a": {DEEP}}}'), "config.json:1: broken JSON: nested too deeply"),
     "config that is a list": (write("config.json", "[]"), "cannot be loaded"),
     "half a character": (settings("config.json", model_type="\ud800"), r"config.json:1: \ud800 is half a character"),

@@ -191,6 +191,15 @@ def test_the_decoding_settings_of_the_model_are_ignored(tmp_path: Path) -> None:
     assert written[1:] == written[:1] * 3
 
 
+def test_the_end_of_an_answer_is_the_number_of_a_token(tmp_path: Path) -> None:
+    from conftest import build_tiny
+
+    settings = build_tiny(tmp_path / "model") / "generation_config.json"
+    settings.write_text(json.dumps({"eos_token_id": [1, [[]]]}))
+    with pytest.raises(InputError, match=r"eos_token_id \[1, \[\[\]\]\] is not the number of a token"):
+        load_model(settings.parent, CPU)
+
+
 LONG, SHORT = "x" * 600, "Q: "
 
 

@@ -9,6 +9,7 @@ from jmedllm.models.folder import PROCESSOR_TEMPLATE, has_tokenizer, require_mod
 from jmedllm.models.libraries import be_quiet
 from jmedllm.models.loading import loading, read_config
 from jmedllm.models.tokenizer.encoding import Tokenizer
+from jmedllm.models.tokenizer.growth import require_bounded_growth
 from jmedllm.models.tokenizer.roundtrip import encodes_otherwise, require_round_trip
 from jmedllm.progress import notice
 
@@ -25,6 +26,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     require_tokenizer(folder)
+    require_bounded_growth(folder / "tokenizer.json")
     be_quiet()
     with loading(f"tokenizer of {folder}"):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from jmedllm.errors import InputError
 from jmedllm.models.backends.base import (
     ContextLimit,
     GenerationConfig,
@@ -183,4 +184,7 @@ def _ends(network: Any, tokenizer: Tokenizer) -> Ends:
     """Return the stop conditions of a model: its generation config, EOS, and the end of a turn in its chat
     template."""
     own = network.generation_config.eos_token_id
-    return ends_of(tokenizer, own if isinstance(own, list) else [own])
+    ends = own if isinstance(own, list) else [own]
+    if not all(each is None or isinstance(each, int) for each in ends):
+        raise InputError(f"generation_config.json: eos_token_id {ends!s:.60} is not the number of a token; fix it")
+    return ends_of(tokenizer, ends)
