@@ -221,7 +221,7 @@ def _print_scores(scores: "DeidentificationScores", texts: int, speed: int) -> N
     for row in scores.recall:
         typer.echo(line(row.name, row))
     typer.echo("\n" + line("precision", scores.precision))
-    if scores.touched.of:
+    if scores.touched.of and scores.false_alarms_per_10000 is not None:  # None: the clean texts are all empty
         typer.echo(line("clean, touched", scores.touched))
         alarms = ", ".join(f"{label} {count:,}" for label, count in scores.false_alarms.items()) or "none"
         typer.echo(f"false alarms per 10,000 characters of clean text: {scores.false_alarms_per_10000:.2f} ({alarms})")

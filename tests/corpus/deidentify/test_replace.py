@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("sudachipy")
+pytest.importorskip("pycrfsuite")
 
+from jmedllm.corpus.deidentify.find import find
 from jmedllm.corpus.deidentify.forms import is_mynumber
 from jmedllm.corpus.deidentify.keyed import Keyed, read_key
 from jmedllm.corpus.deidentify.replace import days_of, mask, surrogate, surrogates
@@ -223,3 +225,28 @@ def test_the_key_is_kept_for_its_owner_alone_and_never_shown(tmp_path) -> None:
 def test_digits_of_every_script_are_replaced(number: str) -> None:
     new = surrogate(number, [Span(0, len(number), "PATIENT_ID")], KEYED)
     assert len(new) == len(number) and new != number
+
+
+@pytest.mark.parametrize(
+    ("name", "kept", "left"),
+    [
+        ("Ns 古謝", "", "古謝"),
+        ("Dr.佐藤", "Dr.", "佐藤"),
+        ("Ｄｒ．　山田太郎", "", "山田"),
+        ("ジョン・Smith", "", "Smith"),
+    ],
+)
+def test_a_name_in_two_scripts_leaves_nothing_of_either(name: str, kept: str, left: str) -> None:
+    new = replace_name(name, KEYED)
+    assert new.startswith(kept) and left not in new
+
+
+def test_a_name_beside_a_ward_is_not_left_in_its_surrogate() -> None:
+    text = "受持 Ns 古謝 病室 305号"
+    assert "古謝" not in surrogate(text, find(text), KEYED)
+
+
+def test_what_has_no_surrogate_becomes_a_tag() -> None:
+    assert surrogate("〇〇様", [Span(0, 2, "NAME")], KEYED) != "〇〇様"
+    assert surrogate("#-", [Span(0, 2, "PATIENT_ID")], KEYED) == "[PATIENT_ID]"
+    assert surrogate("東京都", [Span(0, 3, "LOCATION")], KEYED) == "東京都"

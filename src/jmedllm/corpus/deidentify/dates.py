@@ -46,7 +46,7 @@ _SCORE_BEFORE = re.compile(
 )
 _UNIT_AFTER = re.compile(
     r"\s?(?:錠|T\b|点|mm|cm|量|程度|回|本|例|名|人|歳|%|以[下上]|に(?:低下|改善|減|縮小)|筋|生食|カプセル|包"
-    r"|単位|倍|m?L\b|mg|μ?g\b|度|期|肋間|椎|指|視野|人|世帯|周|月|年|分画|視|[A-Za-z])"
+    r"|単位|倍|m?L\b|mg|μ?g\b|度|期|肋間|椎|指|視野|人|世帯|周|月|年|分画|視|(?<=\d)[A-Za-z])"
 )
 _BARE_MONTH_DAY = re.compile(rf"(?<![\d/.A-Za-z+-])({_MONTH})/({_DAY})(?![\d/.])")
 
@@ -106,8 +106,8 @@ _RULES: tuple[tuple[str, Confidence, str], ...] = (
 _PATTERNS = tuple((name, confidence, re.compile(pattern)) for name, confidence, pattern in _RULES)
 _LINE_DATE = re.compile(rf"(?m)^[^\S\n]*({_MONTH}/{_DAY})(?![\d/])(?=\s|[:：(（]|$)")
 _AGES = re.compile(
-    r"(?<![\d.])(?:満\s?)?(?:9\d|1[0-2]\d)\s?(?:歳|才|さい|[- ]?(?:years?|yrs?)[- ]old|[- ]?y/?o\b)"
-    r"|満?(?:九十[一二三四五六七八九]?|百[一二]?十?[一二三四五六七八九]?)(?:歳|才)"
+    r"(?<![\d.])(?:満\s?)?(?:9\d|1[0-2]\d)\s?(?:歳以上|才以上|歳|才|さい|[- ]?(?:years?|yrs?)[- ]old|[- ]?y/?o\b)"
+    r"|満?(?:九十[一二三四五六七八九]?|百[一二]?十?[一二三四五六七八九]?)(?:歳|才)(?:以上)?"
     r"|(?i:\b(?:aged?|age:?)\s(?:9\d|1[0-2]\d)\b)"
 )
 

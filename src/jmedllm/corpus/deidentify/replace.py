@@ -5,7 +5,7 @@ import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count, pairwise
+from itertools import pairwise
 
 from jmedllm.corpus.deidentify.addresses import PREFECTURE, prefecture_of
 from jmedllm.corpus.deidentify.fold import fold
@@ -17,6 +17,12 @@ from jmedllm.corpus.deidentify.surrogate_names import aliases_of, replace_name
 
 _WEEKS = range(5, 52)
 """Dates move by so many whole weeks, back or forth: the day of the week stays, and every month becomes another."""
+
+_DRAWS = 20
+"""Draws of a surrogate until one is not the original."""
+
+_KEPT = ("ADDRESS", "LOCATION", "AGE90")
+"""What may be its own surrogate: a prefecture, and 90歳以上."""
 
 _KANJI_DIGITS = "〇一二三四五六七八九"
 
@@ -76,7 +82,7 @@ class _Document:
 
 
 def surrogates(text: str, spans: Sequence[Span], keyed: Keyed) -> list[str]:
-    """Return the surrogate of each identifier of a text. None is the same as what it replaces.
+    """Return the surrogate of each identifier of a text. None is the same as what it replaces, but a prefecture.
 
     Args:
         text: the text.
@@ -89,7 +95,7 @@ def surrogates(text: str, spans: Sequence[Span], keyed: Keyed) -> list[str]:
     for span in spans:
         original = text[span.start : span.end]
         draw = _SURROGATES.get(span.label)
-        pieces.append(_another(draw, original, document) if draw else next(dates))
+        pieces.append(_another(draw, original, span.label, document) if draw else next(dates))
     return pieces
 
 
@@ -113,14 +119,14 @@ def spliced(text: str, spans: Sequence[Span], pieces: Sequence[str], start: int 
     return "".join((*parts, text[at:end]))
 
 
-def _another(draw: "Callable[[str, _Document], str]", original: str, document: _Document) -> str:
-    """Return the first draw that is not the original."""
-    for attempt in count():
+def _another(draw: "Callable[[str, _Document], str]", original: str, label: Label, document: _Document) -> str:
+    """Return the first draw that is not the original; a tag if all are the same, as of a sign in place of a name."""
+    for attempt in range(_DRAWS):
         keyed = document.keyed if not attempt else Keyed(document.keyed.key, f"{document.keyed.patient}\0{attempt}")
         new = draw(original, replace(document, keyed=keyed))
-        if new != original or attempt > 20:  # A病院 may be the only form that a kind has
+        if new != original or label in _KEPT:
             return new
-    raise AssertionError
+    return f"[{label}]"
 
 
 def _dates(text: str, spans: Sequence[Span], days: int) -> list[str]:

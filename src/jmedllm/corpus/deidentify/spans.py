@@ -35,6 +35,10 @@ Confidence = Literal["certain", "likely", "possible"]
 RANK: dict[Confidence, int] = {"certain": 2, "likely": 1, "possible": 0}
 
 
+_FORMED = frozenset(LABELS) - {"NAME", "ADDRESS", "LOCATION", "HOSPITAL", "ORG"}
+"""Kinds whose surrogates keep the form: other digits in a number, another day in a date."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
     """Characters `start` to `end` (exclusive) of a text.
@@ -54,15 +58,19 @@ def resolve(spans: Iterable[Span]) -> list[Span]:
     """Return disjoint spans in order, which cover all that the given ones cover.
 
     Of two that overlap, the more certain one keeps its label; if equal, the longer one. What only the other covers
-    joins it, so that no character of an identifier is left. Only a date is never made longer, since it could then not
-    be read as one: what only the other covers stays of its kind.
+    joins it, so that no character of an identifier is left. Only dates and numbers are never made longer, since their
+    surrogates keep letters: what only the other covers stays of its kind.
     """
     merged: list[Span] = []
     for span in sorted(spans, key=lambda each: (each.start, -each.end)):
         if merged and span.start < merged[-1].end:
             last = merged[-1]
             best = max(last, span, key=lambda each: (RANK[each.confidence], each.end - each.start))
-            if span.end > last.end and (last.label == "DATE") != (span.label == "DATE"):
+            if (
+                span.end > last.end
+                and last.label != span.label
+                and (best.label in _FORMED or "DATE" in (last.label, span.label))
+            ):
                 edge = last.end if best == last else span.start
                 merged[-1:] = [
                     each for each in (replace(last, end=edge), replace(span, start=edge)) if each.start < each.end

@@ -33,6 +33,7 @@ _GIVEN_FILES: dict[Literal["m", "f"], str] = {"m": "given_names_male.tsv", "f": 
 _MALE_END = re.compile("[郎朗男雄夫介助太也彦之志樹斗輝治司士人一二三平吉蔵造作弘博隆誠豊勇進]$")
 _FEMALE_END = re.compile("[子美代恵江枝乃香奈菜花紀穂莉里織音葉ヨエミコ]$")
 _KANA = re.compile(r"[ぁ-ゖァ-ヺー]+")
+_LATIN_PART = re.compile("([A-Za-zＡ-Ｚａ-ｚ][A-Za-zＡ-Ｚａ-ｚ'’.-]*\\s?)")
 _GAP = re.compile(r"[\s・]+")
 
 _HALF = {unicodedata.normalize("NFKC", chr(code)): chr(code) for code in range(0xFF66, 0xFF9E)}
@@ -141,6 +142,8 @@ def replace_name(text: str, keyed: Keyed, aliases: Aliases = MappingProxyType({}
         aliases: names that a document gives as readings, and the names in kanji that they are of; see `aliases_of`.
         relative: whether a name that is no listed surname is a given name.
     """
+    if len(parts := _by_script(text)) > 1:
+        return "".join(replace_name(part, keyed, aliases) if any(map(str.isalpha, part)) else part for part in parts)
     folded = _folded(text)
     if re.search(r"[A-Za-z]", folded):
         return _as_wide(_latin(folded, keyed), text)
@@ -154,6 +157,12 @@ def replace_name(text: str, keyed: Keyed, aliases: Aliases = MappingProxyType({}
     if given:
         new.append(_in_script(_other_given(aliases.get(given, given), keyed), given, text))
     return (gap[0] if gap else "").join(new)
+
+
+def _by_script(text: str) -> list[str]:
+    """Return the parts of a name in Latin letters and in Japanese ones: "Ns ", 佐藤. One part if it has one script."""
+    parts = [part for part in _LATIN_PART.split(text) if part]
+    return parts if any(char.isalpha() for part in parts if not _LATIN_PART.match(part) for char in part) else [text]
 
 
 def aliases_of(kanji: str, kana: str) -> dict[str, str]:
