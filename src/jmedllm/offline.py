@@ -98,8 +98,7 @@ def install() -> None:
         return  # a child process, which installed it when it imported jmedllm
     uninstall()
     _blocked.clear()
-    handed = _handed_down()
-    if handed is not None:
+    if (handed := _handed_down()) is not None:
         _record = Path(handed[0])
         for host in handed[1]:
             _add(host)
