@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from deidentification_data import SOURCES, Split, institutions
-from deidentification_notes import Pools, WrittenNote, batches, notes
+from deidentification_data import SOURCES, Split, institutions, term_texts
+from deidentification_notes import Pools, WrittenNote, batches, is_listed, notes
 
 from jmedllm.corpus.deidentify.evaluate import AnnotatedText, DeidentificationScores, Share, evaluate, share
 from jmedllm.corpus.deidentify.find import find
@@ -76,15 +76,16 @@ def without_lists(texts: Sequence[AnnotatedText], name: str) -> Iterator[Row]:
 
 
 def with_lists(written: Sequence[WrittenNote], name: str) -> Iterator[Row]:
-    """Yield the lines of notes whose patients and staff are on lists."""
-    scores = evaluate([each.text for each in written], partial(find, known=lists_of(written)))
-    patients = [0, 0]
-    for each in (note for note in written if note.patients):
-        found = find(each.text.text, lists_of([each]))
-        for span in each.patients:
-            patients[0] += covered(found, span.start, span.end)
-            patients[1] += 1
-    yield of_share(f"{name}, with lists: patients", share("patients", patients[0], patients[1]), "100")
+    """Yield the lines of notes whose patients and staff are on lists. Relatives and others are on none."""
+    known = lists_of(written)
+    scores = evaluate([each.text for each in written], partial(find, known=known))
+    found = [find(each.text.text, known) for each in written]
+    for who, ask, spans in (
+        ("patients", "100", [each.patients for each in written]),
+        ("patients and staff", "100", [each.listed for each in written]),
+    ):
+        hits = [covered(at, span.start, span.end) for at, each in zip(found, spans, strict=True) for span in each]
+        yield of_share(f"{name}, with lists: {who}", share(who, sum(hits), len(hits)), ask)
     yield of_share(f"{name}, with lists: names", recall_of(scores, ["NAME"]), "99.3")
     yield of_share(f"{name}, with lists: all kinds", scores.recall[-1], "99.6")
 
@@ -93,9 +94,7 @@ def lists_of(written: Sequence[WrittenNote]) -> Known:
     """Return lists of the patients and the staff of notes."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "people.csv"
-        people = [
-            person for each in written for head, person in each.people.items() if head == "pt" or head.startswith("dr")
-        ]
+        people = [person for each in written for slot, person in each.people.items() if is_listed(slot)]
         lines = [f"{person.written('space')},{person.written('kata')}" for person in people]
         file.write_text("\n".join(["氏名,カナ", *lines]), encoding="utf-8")
         return read_known([file], {}, lexicon())
@@ -115,10 +114,20 @@ def sources(shared: Path, split: Split) -> Iterator[Row]:
         "false alarms per 10,000 characters of examinations and case reports, without dates",
         f"{per_10000:.2f}", "", f"{alarms.clean_characters:,}", "2",
     )  # fmt: skip
-    yield of_share("medical terms altered", evaluate(SOURCES["terms"](shared, split), find).touched, "0.5")
+    carrier, altered = max(altered_terms(shared, split).items(), key=lambda each: each[1].count)
+    yield of_share(f"medical terms altered, in the worst of five sentences: {carrier}", altered, "0.5")
     asq = evaluate(SOURCES["asq-phi"](shared, split), find)
     yield of_share("ASQ-PHI: recall", asq.recall[-1], "96")
     yield of_share("ASQ-PHI: queries without identifiers touched", asq.touched, "12")
+
+
+def altered_terms(shared: Path, split: Split) -> dict[str, Share]:
+    """Return the share of the medical terms that are touched, by the sentence around them."""
+    shares = {}
+    for carrier, texts in term_texts(shared, split).items():
+        hits = [touches(find(each.text), span.start, span.end) for each in texts for span in each.spans]
+        shares[carrier] = share(carrier, sum(hits), len(hits))
+    return shares
 
 
 def speed(texts: Sequence[AnnotatedText]) -> Row:

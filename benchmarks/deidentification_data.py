@@ -6,6 +6,7 @@ The errors of the part "test" are never looked at; its figures are.
 
 import csv
 import hashlib
+import itertools
 import json
 import random
 import re
@@ -42,6 +43,12 @@ HOMES = {
     "dev": ("住所：{}\n", "現在{}に一人暮らし。", "自宅（{}）で転倒。"),
     "test": ("現住所　{}　電話なし", "{}在住。", "居住地は{}である。"),
 }
+
+TERM_CARRIERS = ("{}", "「{}」", "既往に{}がある。", "{}について説明した。")
+WORKS = re.compile(
+    "ディスコグラフィ|フィルモグラフィ|ビブリオグラフィ|の(?:全?作品|著作|アルバム|シングル|楽曲|出演|受賞|ビデオ|映画)"
+)
+"""Titles among the terms that name a person, such as discographies: 35 of the part "test"."""
 
 
 def is_test(key: str, of: int = 2) -> bool:
@@ -127,11 +134,31 @@ def case_reports(shared: Path, split: Split) -> list[AnnotatedText]:
     ]
 
 
-def terms(shared: Path, split: Split) -> list[AnnotatedText]:
-    """Put medical terms of Wikidata into a sentence."""
+def listed_terms(shared: Path, split: Split) -> list[str]:
+    """Read the medical terms of Wikidata, without the titles in `WORKS`."""
     with (shared / "terminology/wikidata_large_en_ja_pairs.csv").open(encoding="utf-8-sig") as handle:
         listed = sorted({row["ja_label"] for row in csv.DictReader(handle)})
-    return [AnnotatedText(f"{term}と診断した。", (), term) for term in listed if is_test(term) == (split == "test")]
+    return [term for term in listed if is_test(term) == (split == "test") and not WORKS.search(term)]
+
+
+def term_texts(shared: Path, split: Split) -> dict[str, list[AnnotatedText]]:
+    """Put each term into each of `TERM_CARRIERS`, and into an enumeration of five. A span marks each term."""
+    listed = listed_terms(shared, split)
+    texts = {carrier: list(_inserted(listed, "TERM", (carrier,), random.Random(19))) for carrier in TERM_CARRIERS}
+    random.Random(20).shuffle(listed)
+    texts["enumeration"] = [_enumeration(listed[at : at + 5]) for at in range(0, len(listed), 5)]
+    return texts
+
+
+def _enumeration(members: Sequence[str]) -> AnnotatedText:
+    starts = itertools.accumulate((len(each) + 1 for each in members), initial=0)
+    spans = tuple(GoldSpan(start, start + len(each), "TERM") for start, each in zip(starts, members, strict=False))
+    return AnnotatedText("、".join(members), spans, members[0])
+
+
+def terms(shared: Path, split: Split) -> list[AnnotatedText]:
+    """Put medical terms into all their sentences."""
+    return [AnnotatedText(each.text, (), each.where) for texts in term_texts(shared, split).values() for each in texts]
 
 
 SOURCES: dict[str, Callable[[Path, Split], list[AnnotatedText]]] = {

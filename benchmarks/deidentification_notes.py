@@ -333,11 +333,17 @@ def batches() -> list[str]:
 
 @dataclass(frozen=True)
 class WrittenNote:
-    """A note, its people by slot, and which of its spans name the patient."""
+    """A note, its people by slot, and which of its spans name the patient, or the patient and staff."""
 
     text: AnnotatedText
     people: Mapping[str, Person]
     patients: tuple[GoldSpan, ...]
+    listed: tuple[GoldSpan, ...]
+
+
+def is_listed(slot: str) -> bool:
+    """Return whether the lists have the person of a slot: the patient and staff, but neither family nor others."""
+    return slot == "pt" or slot.startswith("dr")
 
 
 def notes(batch: str, pools: Pools, seed: int, of_each: int) -> Iterator[WrittenNote]:
@@ -347,8 +353,11 @@ def notes(batch: str, pools: Pools, seed: int, of_each: int) -> Iterator[Written
             case = Case(random.Random(f"{seed}/{name}/{number}"), pools)
             text, spans = render(template, case)
             patients = tuple(span for slot, span in spans if slot == "pt")
+            listed = tuple(span for slot, span in spans if is_listed(slot))
             where = f"{batch}/{name}/{number}"
-            yield WrittenNote(AnnotatedText(text, tuple(span for _, span in spans), where), case.people, patients)
+            yield WrittenNote(
+                AnnotatedText(text, tuple(span for _, span in spans), where), case.people, patients, listed
+            )
 
 
 def render(template: str, case: Case) -> tuple[str, list[tuple[str, GoldSpan]]]:

@@ -45,7 +45,7 @@ _SCORE_BEFORE = re.compile(
     r"|割合|希釈|濃度|量)[\s:：=＝,、]{0,3}$"
 )
 _UNIT_AFTER = re.compile(
-    r"\s?(?:錠|T\b|点|mm|cm|量|程度|回|本|例|名|人|歳|%|以[下上]|に(?:低下|改善|減|縮小)|筋|生食|カプセル|包"
+    r"\s?(?:錠|個|T\b|点|mm|cm|量|程度|回|本|例|名|人|歳|%|以[下上]|に(?:低下|改善|減|縮小)|筋|生食|カプセル|包"
     r"|単位|倍|m?L\b|mg|μ?g\b|度|期|肋間|椎|指|視野|人|世帯|周|月|年|分画|視|(?<=\d)[A-Za-z])"
 )
 _BARE_MONTH_DAY = re.compile(rf"(?<![\d/.A-Za-z+-])({_MONTH})/({_DAY})(?![\d/.])")
@@ -87,6 +87,11 @@ _RULES: tuple[tuple[str, Confidence, str], ...] = (
         "month-day-slash",
         "likely",
         rf"{_NOT_A_SCORE}(?<![\d/.(A-Za-z-]){_MONTH}/{_DAY}(?![\d/]){_AFTER_MONTH_DAY}{_WEEKDAY}",
+    ),
+    (
+        "month-day-in-brackets",
+        "likely",
+        rf"(?<=\(){_MONTH}/{_DAY}(?=より(?!小|大|低|高)|から|まで|付|以[降前後]|頃|の?(?:入院|退院|手術|検査|採血|受診|CT|MRI))",
     ),
     (
         "english",

@@ -31,6 +31,12 @@ _THING_AFTER = re.compile(
 )
 """What follows diseases and drugs, and no persons."""
 
+_END_OF_TERM = re.compile(
+    r".(?:細胞|神経|動脈|静脈|筋肉|[湯散飲茶丸膏酒皮仁姜朮枝翼鉤筎酸]|[一二三四五六七八九\d]号)$"
+)
+_REST_OF_TERM = re.compile(rf"{HAN}{{1,5}}?(?:細胞|[湯散飲茶丸])(?!{HAN})")
+"""What follows the beginning of such a word: 安吉白茶."""
+
 _MIXED = re.compile(rf"{HAN}{{1,2}}([ァ-ヴー]+)|([ァ-ヴー]+){HAN}")
 _GAP = re.compile(r"[ ]{2,}|[\n\t]")
 _LATIN_WORD = re.compile(r"(?:[ ]?[A-Z][a-z]+)+")
@@ -48,11 +54,16 @@ def decide(folded: str, tokens: Sequence[Token], spans: Sequence[Span], names: L
     ]
     kept = [span for span in kept if span.rule != "context:hospital" or is_provider(folded[span.start : span.end])]
     kept = [span for span in kept if span.label != "LOCATION" or not PRODUCT_AFTER.match(folded, span.end)]
+    kept = [span for span in kept if span.rule != "context:location" or not _is_country(folded, span)]
     kept = [span for span in kept if span.rule != "context:org" or is_employer(folded, span)]
     kept = [span for span in kept if span.label != "NAME" or _is_plausible(folded, tokens, span, names)]
     kept += [reading for span in kept if span.label == "NAME" for reading in readings(folded, span)]
     once = _joined(folded, resolve(kept))
     return resolve((*once, *_everywhere(folded, tokens, once, terms, names)))
+
+
+def _is_country(folded: str, span: Span) -> bool:
+    return folded[span.start : span.end].endswith("国") or folded.startswith("共和国", span.end)
 
 
 def _joined(folded: str, spans: Sequence[Span]) -> list[Span]:
@@ -120,6 +131,14 @@ def _is_plausible(folded: str, tokens: Sequence[Token], span: Span, names: Lexic
         return True
     if not titled and text not in names.surnames and _THING_AFTER.match(folded, span.end):
         return False
+    if (
+        not titled
+        and text not in names.surnames
+        and (_is_term_by_end(text, names) or _REST_OF_TERM.match(folded, span.end))
+    ):
+        return False
+    if not titled and re.fullmatch("[ァ-ヴー]+", text) and is_common(span.start, span.end, tokens):
+        return False  # タイム is also a name
     if (mixed := _MIXED.fullmatch(text)) and (mixed[1] or mixed[2]) not in names.given | names.surnames:
         return False  # 前カンファ
     if titled and is_no_name(text):
@@ -171,6 +190,11 @@ def _is_plausible(folded: str, tokens: Sequence[Token], span: Span, names: Lexic
 
 def _ends_inside_word(end: int, tokens: Sequence[Token]) -> bool:
     return any(each.start < end < each.end for each in touching(tokens, end, end))
+
+
+def _is_term_by_end(text: str, names: Lexicon) -> bool:
+    """Return whether a word ends as drugs, plants and tissues do, and its end is no given name: 温清飲, 高山茶."""
+    return bool(_END_OF_TERM.search(text)) and text[names.longest(text, 0, names.surnames) :] not in names.given
 
 
 def parts(name: str, names: Lexicon) -> tuple[str, str]:

@@ -303,6 +303,10 @@ def _is_no_name(name: str) -> bool:
     return name.split()[0].strip(".") in _NOT_NAMES | _EPONYMS
 
 
+_BEFORE_JAPANESE = re.compile(r" [A-Z][a-z]+[ぁ-んァ-ヴー一-龥]")
+"""What follows the first author of an eponym: Austin Flint雑音."""
+
+
 def _find_places(folded: str) -> Iterator[Span]:
     for pattern, label, rule in (
         (_ADDRESS, "ADDRESS", "address:english"),
@@ -322,7 +326,7 @@ def _find_places(folded: str) -> Iterator[Span]:
         if not _NOT_PLACES.match(text) and not begins_term(folded, match.start(1) + len(text)):
             yield Span(match.start(1), match.start(1) + len(text), "LOCATION", "likely", "place:preposition")
     for match in _cities().finditer(folded):
-        if not begins_term(folded, match.end()):
+        if not begins_term(folded, match.end()) and not _BEFORE_JAPANESE.match(folded, match.end()):
             yield Span(match.start(), match.end(), "LOCATION", "likely", "place:list")
 
 

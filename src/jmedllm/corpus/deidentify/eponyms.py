@@ -5,6 +5,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 
+from jmedllm.corpus.deidentify.lexicon import lexicon
 from jmedllm.corpus.deidentify.lists import rows
 
 _CITED = (
@@ -44,7 +45,8 @@ def eponyms(folded: str) -> list[tuple[int, int]]:
 
 def begins_term(folded: str, end: int) -> bool:
     """Return whether what follows a name that ends at `end` makes it part of a medical term."""
-    return bool(_patterns()[1].match(folded, end))
+    found = _patterns()[1].match(folded, end)
+    return found is not None and found[0].lstrip("・･-") not in lexicon().surnames  # 大川・服部
 
 
 def is_term(folded: str, start: int, end: int, terms: Sequence[tuple[int, int]]) -> bool:

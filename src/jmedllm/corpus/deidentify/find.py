@@ -14,6 +14,7 @@ from jmedllm.corpus.deidentify.institutions import find_institutions
 from jmedllm.corpus.deidentify.known import Known, find_known, known_from
 from jmedllm.corpus.deidentify.lexicon import lexicon
 from jmedllm.corpus.deidentify.names import find_names
+from jmedllm.corpus.deidentify.names_beside import find_beside
 from jmedllm.corpus.deidentify.spans import Span, resolve
 from jmedllm.corpus.deidentify.tables import find_in_tables
 from jmedllm.corpus.deidentify.tokens import tokenize
@@ -70,6 +71,7 @@ def _find_in_section(text: str, known: Known | None) -> list[Span]:
         *_formed(folded),
         *find_institutions(folded, tokens, names),
         *find_names(folded, tokens, names),
+        *find_beside(folded, tokens, names),
         *find_by_context(folded, tokens, names),
     )
     decided = decide(folded, tokens, found, names)

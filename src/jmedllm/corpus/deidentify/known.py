@@ -30,6 +30,16 @@ _LONGEST_PART = 3
 _SHORTEST = 4
 """Letters and digits of a number or an address that is looked for anywhere; shorter ones are too common."""
 
+_COMMON = "中上下前後左右東西南北大小高低内外男女"
+"""Surnames of one character that are other words, too: 右（患側）."""
+
+_SIGNS_BEFORE = ("", *"\n 　、。，,・/／|｜\t:：(（「【[<＜=＝")
+_AFTER_ALONE = re.compile(
+    r"$|[\s、。，,・/／|｜:：()（）」】\]>＞]|[がはをもと](?![ぁ-ん])|より|から|に(?:報告|連絡|依頼|相談|確認)|記"
+    r"|(?:CDE|ICN|ME|CE|CW|SW|MSW|PSW|CM|Ph)(?![A-Za-z])"
+)
+"""What is after a surname of one character alone."""
+
 _SAME = str.maketrans("斉齊齋āīūēōâîûêô", "斎斎斎aiueoaiueo")
 """Characters that writers of names mix up or leave out, beyond the old and new forms of kanji."""
 
@@ -135,8 +145,27 @@ def find_known(folded: str, edges: frozenset[int], known: Known) -> Iterator[Spa
             continue
         # Kana alone is too often the name of a drug or a maker: 「ヨシダ」.
         is_kanji = bool(_HAN.match(folded, first))
-        if titled or (is_kanji and end - start > 1 and first in edges and last in edges):
+        whole = end - start > 1 and first in edges and last in edges
+        if titled or (is_kanji and (whole or _is_alone(folded, first, last))) or _is_reading(folded, first, last):
             yield Span(first, last, "NAME", "certain", "known:part")
+
+
+def _is_alone(folded: str, start: int, end: int) -> bool:
+    """Return whether signs, line ends or particles are around a surname of one character: 担当：林、602 泉（化療）."""
+    return (
+        folded[start:end] not in _COMMON
+        and folded[start - 1 : start] in _SIGNS_BEFORE
+        and bool(_AFTER_ALONE.match(folded, end))
+    )
+
+
+def _is_reading(folded: str, start: int, end: int) -> bool:
+    """Return whether kana fill brackets after kanji: 森一颯（かずさ）."""
+    return (
+        folded[start - 1 : start] in ("(", "（")
+        and folded[end : end + 1] in (")", "）")
+        and bool(_HAN.match(folded, start - 2))
+    )
 
 
 def _squeezed(text: str) -> str:
