@@ -34,7 +34,7 @@ from jmedllm.files import atomic_file, hash_file, hash_text, make_folder, read_j
 from jmedllm.locks import LOCK, locked
 from jmedllm.progress import progress
 
-FORMAT = 2
+FORMAT = 3
 """Increased whenever the same input and key make a different output."""
 
 _WORK = "parts"
