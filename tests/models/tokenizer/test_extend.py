@@ -201,7 +201,7 @@ def run(base: Path, folder: Path, **corpus: Any) -> tuple[Run, dict[str, str]]:
 
 def test_a_run_learns_adds_and_trains_them(tiny_model: Path, tmp_path: Path) -> None:
     made, states = run(tiny_model, tmp_path, vocabulary={"add": 6})
-    assert states == {"corpus": "done", "mfpt": "done"}
+    assert states == {"canary": "not", "corpus": "done", "mfpt": "done"}
     said = made.outputs["corpus"].to_dict()
     assert said["tokens_added"] == 6
     assert said["characters_per_token_after"] > said["characters_per_token_before"] > 0
@@ -215,10 +215,10 @@ def test_a_run_learns_adds_and_trains_them(tiny_model: Path, tmp_path: Path) -> 
     assert start.shape == trained.shape == (old + 6, 32)
     assert not torch.isclose(start[old:], trained[old:]).all(1).any()
     assert size(load_tokenizer(made.folder / "mfpt" / "model")) == old + 6
-    assert run(tiny_model, tmp_path, vocabulary={"add": 6})[1] == {"corpus": "unchanged", "mfpt": "unchanged"}
+    assert run(tiny_model, tmp_path, vocabulary={"add": 6})[1] == states | {"corpus": "unchanged", "mfpt": "unchanged"}
     shutil.rmtree(made.folder / "corpus" / "extended")
     again, states = run(tiny_model, tmp_path, vocabulary={"add": 6})
-    assert states == {"corpus": "done", "mfpt": "unchanged"}
+    assert states == {"canary": "not", "corpus": "done", "mfpt": "unchanged"}
     assert again.outputs["corpus"].to_dict() == said
 
 
