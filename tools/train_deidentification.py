@@ -8,6 +8,7 @@ The same inputs and versions (python-crfsuite, SudachiPy, its dictionary) give t
 
 import argparse
 import hashlib
+import random
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -34,6 +35,13 @@ CLEAN = ("igakuqa", "igakuqa119", "jmle2026", "crade", "rrtnm", "smdis")
 KEPT_ASIDE = ("115", "116")
 """Examinations of IgakuQA that measure false alarms, and that the model does not see."""
 
+TERMS = Path(__file__).with_name("deidentification_terms.tsv")
+CARRIERS = (
+    "{}", "・{}", "#1 {}", "{}を認めた。", "{}と診断。", "{}を処方。", "{}の所見。", "診断：{}", "{}に対し治療中。",
+    "{}は改善傾向。", "{}が疑われた。", "入院後、{}", "病名　{}　疑い",
+)  # fmt: skip
+"""Sentences around a term; those of benchmarks/deidentification_data.py are others."""
+
 _NAMED = re.compile("花子|太郎|一郎|次郎")
 
 
@@ -42,6 +50,16 @@ def clean_texts(data: Path) -> Iterator[str]:
     questions = [each for name in CLEAN for each in BENCHMARKS[name].load(data, "ja", "test")]
     texts = ["\n".join((each.stem, *each.choices)) for each in questions if not each.id.startswith(KEPT_ASIDE)]
     yield from dict.fromkeys(text for text in texts if not _NAMED.search(text))
+
+
+def terms(seed: int) -> Iterator[str]:
+    """Yield the medical terms in four sentences each, and in enumerations."""
+    rng = random.Random(seed)
+    listed = [line for line in TERMS.read_text("utf-8").splitlines() if not line.startswith("#")]
+    for term in listed:
+        yield from (carrier.format(term) for carrier in rng.sample(CARRIERS, 4))
+    for _ in listed:
+        yield rng.choice("、、、・，").join(rng.sample(listed, rng.randrange(2, 7))) + rng.choice(("", "。", "など"))
 
 
 def is_left_out(name: str) -> bool:
@@ -90,7 +108,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=120)
     parser.add_argument("--output", type=Path, default=MODEL)
     args = parser.parse_args()
-    texts = notes(SEED, args.notes) + [Note(text, ()) for text in clean_texts(args.data)]
+    texts = notes(SEED, args.notes) + [Note(text, ()) for text in (*clean_texts(args.data), *terms(SEED))]
     print(f"{len(texts):,} texts, {sum(len(each.text) for each in texts):,} characters")
     digest = train(texts, args.iterations, args.output)
     args.output.with_suffix(".sha256").write_text(f"{digest}  {args.output.name}\n")

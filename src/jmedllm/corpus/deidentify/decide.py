@@ -8,7 +8,7 @@ from jmedllm.corpus.deidentify.addresses import PREFECTURE, PRODUCT_AFTER
 from jmedllm.corpus.deidentify.eponyms import eponyms, is_term
 from jmedllm.corpus.deidentify.institutions import is_employer, is_provider
 from jmedllm.corpus.deidentify.lexicon import Lexicon
-from jmedllm.corpus.deidentify.names import ROLE_BEFORE, is_common, readings
+from jmedllm.corpus.deidentify.names import ROLE_BEFORE, is_common, is_maker, readings
 from jmedllm.corpus.deidentify.spans import Span, resolve
 from jmedllm.corpus.deidentify.titles import HAN, TITLE, is_no_name
 from jmedllm.corpus.deidentify.tokens import Token, touching
@@ -129,6 +129,8 @@ def _is_plausible(folded: str, tokens: Sequence[Token], span: Span, names: Lexic
     titled = bool(_TITLE.match(folded, span.end))
     if not span.rule.startswith("context"):
         return True
+    if is_maker(folded, span.start, span.end):
+        return False
     if not titled and text not in names.surnames and _THING_AFTER.match(folded, span.end):
         return False
     if (

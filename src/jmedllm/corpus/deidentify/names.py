@@ -213,7 +213,11 @@ def _in_dictionary(folded: str, tokens: Sequence[Token], names: Lexicon) -> Iter
     character, and those that are also other words, need the profession.
     """
     for token in tokens:
-        if token.text in names.surnames and re.fullmatch(rf"{HAN}+", token.text) and not _is_maker(folded, token):
+        if (
+            token.text in names.surnames
+            and re.fullmatch(rf"{HAN}+", token.text)
+            and not is_maker(folded, token.start, token.end)
+        ):
             beside = bool(_PROFESSION_AFTER.match(folded, token.end)) and not is_no_name(token.text)
             if beside or (len(token.text) > 1 and token.kind == "姓"):
                 yield Span(
@@ -294,10 +298,10 @@ def _is_word(token: Token) -> bool:
     return token.kind not in ("姓", "名") and not token.unknown
 
 
-def _is_maker(folded: str, token: Token) -> bool:
+def is_maker(folded: str, start: int, end: int) -> bool:
     """Return whether a word is the maker in the name of a product: 錠5mg「持田」."""
-    return folded[token.end : token.end + 1] == "」" and bool(
-        re.match(r"[\dA-Za-zァ-ヴー錠液散末用剤mg%]「", folded[max(0, token.start - 2) : token.start])
+    return folded[end : end + 1] == "」" and bool(
+        re.match(r"[\dA-Za-zァ-ヴー錠液散末用剤mg%]「", folded[max(0, start - 2) : start])
     )
 
 
