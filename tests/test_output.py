@@ -10,8 +10,8 @@ from rich.text import Text
 
 from conftest import Cli
 from jmedllm.console import SafeConsole
+from jmedllm.markdown import bullets, table
 from jmedllm.output import SafeStream, keep_secret, redact, visible
-from jmedllm.report.markdown import bullets, table
 
 ATTACKS = {
     "window title": ("\x1b]0;title\x07", "\\u001b]0;title\\u0007"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jmedllm.cli.ending import print_ending
-from jmedllm.cli.options import split
+from jmedllm.cli.options import TargetPlatform, TargetPython, WheelFolder, split
 
 if TYPE_CHECKING:
     from jmedllm.bundle.contents import Contents
@@ -37,23 +37,9 @@ def bundle(
         typer.Option(metavar="NAMES", help="Extras of jmedllm, such as gguf,deid.", show_default="none"),
     ] = None,
     gpu: Annotated[bool, typer.Option("--gpu", help="CUDA build of PyTorch, and the extra gpu.")] = False,
-    python: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="Python of the other machine.", show_default="this one's")
-    ] = None,
-    platform: Annotated[
-        str | None,
-        typer.Option(metavar="PLATFORM", help="Its platform.", show_default="manylinux_2_28 of this processor"),
-    ] = None,
-    wheels: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            exists=True,
-            file_okay=False,
-            help="Folder with all wheels, instead of a package index.",
-            show_default="none",
-        ),
-    ] = None,
+    python: TargetPython = None,
+    platform: TargetPlatform = None,
+    wheels: WheelFolder = None,
     constraints: Annotated[
         Path | None,
         typer.Option(

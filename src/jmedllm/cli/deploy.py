@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from jmedllm.cli.ending import options, print_ending
-from jmedllm.cli.options import Data, KeyEnv, MaxReply, Proxy, Timeout, client_options, split
+from jmedllm.cli.options import (
+    Data,
+    KeyEnv,
+    MaxReply,
+    Proxy,
+    TargetPlatform,
+    TargetPython,
+    Timeout,
+    WheelFolder,
+    client_options,
+    split,
+)
 from jmedllm.cli.serve import deploy_serve
 from jmedllm.errors import InputError
 
@@ -183,24 +194,9 @@ def deploy_bundle(
         str, typer.Argument(metavar="FILE.gguf|MODEL|RUN", help="GGUF file, model directory, or run to hand over.")
     ],
     output: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
-    python: Annotated[
-        str | None,
-        typer.Option(metavar="VERSION", help="Python of the machine that will run it.", show_default="this one's"),
-    ] = None,
-    platform: Annotated[
-        str | None,
-        typer.Option(metavar="PLATFORM", help="Its platform.", show_default="manylinux_2_28 of this processor"),
-    ] = None,
-    wheels: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            exists=True,
-            file_okay=False,
-            help="Folder with all wheels, instead of a package index.",
-            show_default="none",
-        ),
-    ] = None,
+    python: TargetPython = None,
+    platform: TargetPlatform = None,
+    wheels: WheelFolder = None,
     trust: Annotated[bool, typer.Option("--trust", help="Pack a GGUF file that was not exported here.")] = False,
 ) -> None:
     """Pack a model with all it needs on a machine without a network."""

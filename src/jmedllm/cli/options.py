@@ -214,3 +214,25 @@ def eval_config(benchmark: str, language: str, columns: str | None, **options: o
 def split(text: str) -> list[str]:
     """Split a comma-separated list."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+# What a bundle is made for
+TargetPython = Annotated[
+    str | None, typer.Option(metavar="VERSION", help="Python of the other machine.", show_default="this one's")
+]
+TargetPlatform = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PLATFORM", help="Platform of the other machine.", show_default="manylinux_2_28 of this processor"
+    ),
+]
+WheelFolder = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        exists=True,
+        file_okay=False,
+        help="Folder with all wheels, instead of a package index.",
+        show_default="none",
+    ),
+]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.manifest import read_manifest
-from jmedllm.report.markdown import bullets, table
+from jmedllm.markdown import bullets, table
 from jmedllm.report.numbers import percent, probability
 
 NOTE = (

@@ -1,40 +1,13 @@
-"""Markdown lists and tables, and the scores of a report as Markdown."""
+"""The scores of a report as Markdown."""
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from jmedllm.evaluation.result import EvalResult
-from jmedllm.output import visible
+from jmedllm.markdown import bullets, table
 from jmedllm.report.details import Detail, details
 from jmedllm.report.notes import footnotes
 from jmedllm.report.numbers import count, interval, percent
 from jmedllm.report.rows import Row, build_rows
-
-_TAG = re.compile("<(?=[A-Za-z/!?])")
-"""What begins HTML, unlike the sign in `p < 0.05`."""
-
-
-def plain(text: str) -> str:
-    """Return text of which no viewer makes HTML, and which stays on one line."""
-    return _TAG.sub("&lt;", visible(text).replace("\n", " "))
-
-
-def bullets(lines: Iterable[str]) -> str:
-    """Format lines as a list."""
-    return "\n".join(f"- {plain(line)}" for line in lines)
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], alignments: Sequence[str] = ()) -> str:
-    """Format a Markdown table; bars and HTML inside cells are escaped.
-
-    Args:
-        head: headings.
-        rows: cells of each row.
-        alignments: "---" or "---:" for each column; left-aligned by default.
-    """
-    lines = [head, alignments or ["---"] * len(head), *rows]
-    escaped = ([plain(cell).replace("|", "\\|") for cell in line] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
 
 
 def markdown(results: Sequence[EvalResult], headlines: Sequence[str] = ()) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from jmedllm.canary.groups import Drawn, Group
 from jmedllm.canary.table import cells, header
 from jmedllm.manifest import read_manifest
-from jmedllm.report.markdown import bullets, table
+from jmedllm.markdown import bullets, table
 
 _GROUPS = {"planted": "in the inputs", "exempt": "in the de-identified text"}
 """Where canaries were planted, for readers."""

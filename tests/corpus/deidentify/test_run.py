@@ -16,6 +16,7 @@ pytest.importorskip("pycrfsuite")
 
 from jmedllm.corpus.deidentify import run
 from jmedllm.corpus.deidentify.config import DeidentifyConfig
+from jmedllm.corpus.deidentify.report import REPORT
 from jmedllm.corpus.deidentify.run import deidentify
 from jmedllm.corpus.pipeline import survey
 from jmedllm.corpus.pipeline.build import BuildConfig, build
@@ -188,3 +189,14 @@ def test_a_run_that_is_killed_hard_resumes_to_the_same_bytes(notes: Path, tmp_pa
     for name in ("out", "other"):
         subprocess.run([*command, "--output", str(tmp_path / name), "--processes", "1"], check=True)
     assert texts(tmp_path / "out") == texts(tmp_path / "other") and not (tmp_path / "out/parts").exists()
+
+
+def test_names_of_files_stay_in_their_cells(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a|b <i>.txt").write_text("壊血病はビタミンCの欠乏で起こる。", encoding="utf-8")
+    (folder / "c|<b>.docx").write_bytes(b"no archive")
+    report = deidentify([folder], "text", DeidentifyConfig(), tmp_path / "out", 1)
+    written = (tmp_path / "out" / REPORT).read_text(encoding="utf-8")
+    [row] = [line for line in written.splitlines() if line.startswith("| ") and "a\\|b &lt;i>" in line]
+    assert row.count(" | ") == 2 and "<b>" not in written and len(report.skipped) == 1

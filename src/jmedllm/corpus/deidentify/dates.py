@@ -5,6 +5,21 @@ from collections.abc import Iterator
 
 from jmedllm.corpus.deidentify.spans import Confidence, Span
 
+MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
+
 _KANJI = "〇零一二三四五六七八九十"
 _N = rf"(?:\d{{1,2}}|[{_KANJI}]{{1,3}})"
 _YEAR4 = rf"(?:(?:1[89]|20)\d\d|[一二][{_KANJI[:-1]}]{{3}})"

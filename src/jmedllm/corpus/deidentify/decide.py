@@ -125,44 +125,14 @@ def _role_end(role: "re.Match[str] | None") -> int:
 
 def _is_plausible(folded: str, tokens: Sequence[Token], span: Span, names: Lexicon) -> bool:
     """Return whether a name that only the context suggests has the form of one."""
-    text = folded[span.start : span.end]
-    titled = bool(_TITLE.match(folded, span.end))
     if not span.rule.startswith("context"):
         return True
-    if is_maker(folded, span.start, span.end):
+    text = folded[span.start : span.end]
+    titled = bool(_TITLE.match(folded, span.end))
+    if _is_cut_or_no_name(folded, span) or (not titled and _is_word(folded, tokens, span, names)):
         return False
-    if not titled and text not in names.surnames and _THING_AFTER.match(folded, span.end):
-        return False
-    if (
-        not titled
-        and text not in names.surnames
-        and (_is_term_by_end(text, names) or _REST_OF_TERM.match(folded, span.end))
-    ):
-        return False
-    if not titled and re.fullmatch("[ァ-ヴー]+", text) and is_common(span.start, span.end, tokens):
-        return False  # タイム is also a name
     if (mixed := _MIXED.fullmatch(text)) and (mixed[1] or mixed[2]) not in names.given | names.surnames:
         return False  # 前カンファ
-    if titled and is_no_name(text):
-        return False
-    if len(text) == 1 and not titled:
-        return False
-    if (
-        not titled
-        and text not in names.surnames
-        and text not in names.given
-        and is_common(span.start, span.end, tokens)
-    ):
-        return False
-    if re.fullmatch(r"[ぁ-ゖー]+", text) and not titled and _ends_inside_word(span.end, tokens):
-        return False
-    if text[-1] in ",、" or not text.strip() or is_no_name(text) or PREFECTURE.match(text):
-        return False
-    before, after = folded[span.start - 1 : span.start], folded[span.end : span.end + 1]
-    if _KATAKANA.match(text[-1]) and (_KATAKANA.match(after) or after == "・"):
-        return False
-    if _KATAKANA.match(text[0]) and before and _KATAKANA.match(before):
-        return False
     words = re.findall(r"[A-Za-z]+", text)
     if words and not re.search(HAN, text):
         known = any(word.lower() in names.romaji_surnames or word.lower() in names.romaji_given for word in words)
@@ -171,22 +141,49 @@ def _is_plausible(folded: str, tokens: Sequence[Token], span: Span, names: Lexic
         return True
     if titled and text not in names.surnames:
         return False  # the word of a duty before that of a profession: 照会薬剤師
-    inside = [
-        each
-        for each in touching(tokens, span.start, span.end)
-        if each.start < span.end and span.start < each.end and not each.text.isspace()
-    ]
+    return _has_name_inside(text, tokens, span, names)
+
+
+def _is_cut_or_no_name(folded: str, span: Span) -> bool:
+    """Return whether a span is no name in any context, or a piece of a word in katakana."""
+    text = folded[span.start : span.end]
+    if text[-1] in ",、" or not text.strip() or is_no_name(text) or PREFECTURE.match(text):
+        return True
+    if is_maker(folded, span.start, span.end):
+        return True
+    before, after = folded[span.start - 1 : span.start], folded[span.end : span.end + 1]
+    if _KATAKANA.match(text[-1]) and (_KATAKANA.match(after) or after == "・"):
+        return True
+    return bool(_KATAKANA.match(text[0]) and before and _KATAKANA.match(before))
+
+
+def _is_word(folded: str, tokens: Sequence[Token], span: Span, names: Lexicon) -> bool:
+    """Return whether a span without a title is a disease, a drug or another common word."""
+    text = folded[span.start : span.end]
+    if len(text) == 1:
+        return True
+    if re.fullmatch(r"[ぁ-ゖー]+", text) and _ends_inside_word(span.end, tokens):
+        return True
+    if re.fullmatch("[ァ-ヴー]+", text) and is_common(span.start, span.end, tokens):
+        return True  # タイム is also a name
+    if text in names.surnames:
+        return False
+    if _THING_AFTER.match(folded, span.end) or _REST_OF_TERM.match(folded, span.end) or _is_term_by_end(text, names):
+        return True
+    return text not in names.given and is_common(span.start, span.end, tokens)
+
+
+def _has_name_inside(text: str, tokens: Sequence[Token], span: Span, names: Lexicon) -> bool:
+    """Return whether the lists or the dictionary have a part of a span as a name, or the dictionary lacks it."""
     family = names.longest(text, 0, names.surnames)
     if re.fullmatch(r"[ァ-ヴー ]+", text):
         return text in names.surnames or text in names.given or text[family:].strip() in names.given
-    return (
-        family > 1
-        or "・" in text
-        or (family and text[family:].strip() in names.given)
-        or any(
-            each.unknown or each.kind in ("姓", "名") or each.start < span.start or span.end < each.end
-            for each in inside
-        )
+    if family > 1 or "・" in text or (family and text[family:].strip() in names.given):
+        return True
+    return any(
+        each.unknown or each.kind in ("姓", "名") or each.start < span.start or span.end < each.end
+        for each in touching(tokens, span.start, span.end)
+        if each.start < span.end and span.start < each.end and not each.text.isspace()
     )
 
 

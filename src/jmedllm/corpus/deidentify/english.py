@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
+from jmedllm.corpus.deidentify.dates import MONTHS
 from jmedllm.corpus.deidentify.eponyms import begins_term
 from jmedllm.corpus.deidentify.lists import words
 from jmedllm.corpus.deidentify.spans import Label, Span
@@ -158,18 +159,7 @@ _NOT_NAMES = frozenset(
         "Evaluate",
         "Assess",
         "Compare",
-        "January",
-        "February",
-        "March",
-        "April",
-        "May",
-        "June",
-        "July",
-        "August",
-        "September",
-        "October",
-        "November",
-        "December",
+        *MONTHS,
         "Monday",
         "Tuesday",
         "Wednesday",

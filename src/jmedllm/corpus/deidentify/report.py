@@ -5,8 +5,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from jmedllm.corpus.deidentify.spans import LABELS
+from jmedllm.markdown import bullets, table
 
 REPORT = "deidentification.md"
+
+_LEVELS = ("certain", "likely", "possible")
 
 WARNING = "No program finds every identifier. Check a sample by hand before you share this text."
 
@@ -81,13 +84,13 @@ def as_markdown(report: DeidentificationReport) -> str:
         f"By jmedllm {done['version']}: {report.documents:,} documents, {report.characters:,} characters, "
         f"{sum(files.values()):,} identifiers replaced ({done['replacement']}). {WARNING}",
         "",
-        "| kind | replaced | certain | likely | possible |",
-        "|---|---:|---:|---:|---:|",
-        *(
-            f"| {label} | {count:,} | "
-            + " | ".join(f"{confidence[label, level]:,}" for level in ("certain", "likely", "possible"))
-            + " |"
-            for label, count in report.by_label().items()
+        table(
+            ("kind", "replaced", *_LEVELS),
+            (
+                (label, f"{count:,}", *(f"{confidence[label, level]:,}" for level in _LEVELS))
+                for label, count in report.by_label().items()
+            ),
+            ["---", *["---:"] * 4],
         ),
         "",
         f"Rare facts: of {rare['documents']:,} documents that state age, sex and disease, {rare['rare']:,} share them "
@@ -97,19 +100,15 @@ def as_markdown(report: DeidentificationReport) -> str:
         + ", ".join(f"{name} ({count:,})" for name, count in report.patients.items())
         + ".",
         "",
-        "| file | replaced | SHA-256 |",
-        "|---|---:|---|",
-        *(f"| {file} | {files[file]:,} | `{hashed}` |" for file, hashed in report.inputs.items()),
+        table(
+            ("file", "replaced", "SHA-256"),
+            ((file, f"{files[file]:,}", f"`{hashed}`") for file, hashed in report.inputs.items()),
+            ["---", "---:", "---"],
+        ),
         "",
-        "| written | SHA-256 |",
-        "|---|---|",
-        *(f"| {file} | `{hashed}` |" for file, hashed in report.files.items()),
+        table(("written", "SHA-256"), ((file, f"`{hashed}`") for file, hashed in report.files.items())),
     ]
     if report.skipped:
-        lines += [
-            "",
-            "Not read, and not in the output:",
-            "",
-            *(f"* {where}: {reason}" for where, reason in report.skipped),
-        ]
+        not_read = bullets(f"{where}: {reason}" for where, reason in report.skipped)
+        lines += ["", "Not read, and not in the output:", "", not_read]
     return "\n".join(lines) + "\n"

@@ -4,6 +4,7 @@ import datetime as dt
 import re
 from dataclasses import dataclass
 
+from jmedllm.corpus.deidentify.dates import MONTHS
 from jmedllm.corpus.deidentify.fold import fold
 
 _KANJI = "〇一二三四五六七八九"
@@ -15,20 +16,6 @@ _ERAS = (
     ("明治", "M", "㍾", dt.date(1868, 1, 25)),
 )
 _FIRST_YEAR = {mark: start.year for name, letter, square, start in _ERAS for mark in (name, name[0], letter, square)}
-_MONTHS = (
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-)
 _WEEKDAYS = "月火水木金土日"
 _N = r"(?:\d{1,2}|元|[〇零一二三四五六七八九十]{1,3})"
 _YEAR = (
@@ -195,7 +182,7 @@ def _month_day(text: str, days: int, near: dt.date | None) -> Moved | None:
 
 def _english(text: str, days: int, near: dt.date | None) -> Moved | None:
     match = _ENGLISH.fullmatch(text)
-    month = next((n for n, name in enumerate(_MONTHS, 1) if match and name.startswith(match["month"][:3])), None)
+    month = next((n for n, name in enumerate(MONTHS, 1) if match and name.startswith(match["month"][:3])), None)
     if not match or month is None:
         return None
     day = match["day1"] or match["day2"]
@@ -206,8 +193,8 @@ def _english(text: str, days: int, near: dt.date | None) -> Moved | None:
     new = _later(_valid(year or _nearest_year(near, month, number), month, number), days)
     if new is None:
         return None
-    name = _MONTHS[new.month - 1]
-    short = len(match["month"]) < len(_MONTHS[month - 1])
+    name = MONTHS[new.month - 1]
+    short = len(match["month"]) < len(MONTHS[month - 1])
     written_month = name[:3] if short else name
     pieces = []
     if match["day1"]:

@@ -8,6 +8,7 @@ import yaml
 
 from jmedllm.corpus.documents import Document
 from jmedllm.evaluation.result import EvalResult
+from jmedllm.markdown import bullets
 from jmedllm.recipe import Recipe
 from jmedllm.report.card.metadata import Metadata, header
 from jmedllm.report.card.scores import scores
@@ -15,7 +16,6 @@ from jmedllm.report.card.texts import LIMITS, WARNING, base_line, corpus, count_
 from jmedllm.report.card.training import forgetting, stages_trained
 from jmedllm.report.compare import Comparison
 from jmedllm.report.deployment import DeployedFile, deployment
-from jmedllm.report.markdown import bullets
 from jmedllm.report.memorization import Memorization, memorization
 from jmedllm.report.rows import build_rows
 from jmedllm.report.training import TrainedStage

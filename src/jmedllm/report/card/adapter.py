@@ -6,13 +6,13 @@ from typing import Any
 
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.manifest import BASE
+from jmedllm.markdown import bullets
 from jmedllm.recipe import Recipe
 from jmedllm.report.card.metadata import Metadata, header
 from jmedllm.report.card.scores import scores
 from jmedllm.report.card.texts import LIMITS, WARNING, base_line, examples
 from jmedllm.report.card.training import stages_trained
 from jmedllm.report.compare import Comparison
-from jmedllm.report.markdown import bullets
 from jmedllm.report.rows import build_rows
 from jmedllm.report.training import TrainedStage
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from jmedllm.evaluation.exam_years import RELEASED
 from jmedllm.evaluation.result import EvalResult
+from jmedllm.markdown import table
 from jmedllm.report.compare import Comparison, adjusted
 from jmedllm.report.details import EXAM_YEARS_NOTE, exam_year_cells, outcome_detail, response_detail
-from jmedllm.report.markdown import detail_table, table
+from jmedllm.report.markdown import detail_table
 from jmedllm.report.notes import AT_FLOOR, item_notes, row_notes
 from jmedllm.report.numbers import percent, probability
 from jmedllm.report.rows import Row, build_rows

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from jmedllm.corpus.documents import Document
+from jmedllm.markdown import bullets, table
 from jmedllm.recipe import Recipe
-from jmedllm.report.markdown import bullets, table
 
 WARNING = (
     "This model is software for research. **It is not a medical device**, it was not tested on patients, and it "

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jmedllm.markdown import bullets, table
 from jmedllm.recipe import AdapterTrainingConfig, Recipe, recipe_hash
-from jmedllm.report.markdown import bullets, table
 from jmedllm.report.training import TrainedStage
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.lora import AdapterConfig
